@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test dashboard check lint-unsafe bench golden soak docs openapi expected clients clean
+.PHONY: help demo demo-generate model run up down test dashboard check lint-unsafe bench golden soak docs openapi expected clients telemetry clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +34,9 @@ dashboard: ## The dashboard in a browser, on a server of its own
 
 clients: ## Eleven clients of OpenAI's API, as they are published, against a server
 	scripts/clients.sh
+
+telemetry: ## Metrics, alert rules, dashboard and traces, checked with Prometheus, Grafana's types and a collector
+	scripts/telemetry.sh
 
 check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo fmt --check

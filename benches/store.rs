@@ -91,6 +91,7 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
         spec,
         metadata: Metadata::new(),
         created_by: None,
+        trace_context: None,
     };
     store.add_job(job, 1000).await?;
     Ok(())

@@ -3,6 +3,7 @@
 //! Modules from the bottom layer to the top; imports only go down (`tests/layers.rs`). The engine is in `espalier-core` and
 //! `espalier-tensor`.
 //!
+//! - [`telemetry`]: JSON logs, OpenTelemetry traces, W3C trace context
 //! - [`store`]: jobs, adapters and datasets in SQL, their files in the data folder
 //! - [`worker`]: claims a job, trains, publishes, under a lease
 //! - [`serving`]: loaded adapters, batching, predictions and text generation
@@ -19,4 +20,5 @@ pub mod config;
 pub mod http;
 pub mod serving;
 pub mod store;
+pub mod telemetry;
 pub mod worker;

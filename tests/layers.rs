@@ -21,20 +21,21 @@ const CORE: [Layer; 8] = [
 ];
 
 /// Modules of the service (`src`), from the bottom layer to the top. `worker` and `serving` are independent of each other.
-const SERVICE: [Layer; 6] = [
-    ("store", &[]),
-    ("worker", &["store"]),
-    ("serving", &["store"]),
-    ("http", &["store", "worker", "serving"]),
-    ("config", &["store", "worker", "serving", "http", "cli"]),
-    ("cli", &["store", "worker", "serving", "http", "config"]),
+const SERVICE: [Layer; 7] = [
+    ("telemetry", &[]),
+    ("store", &["telemetry"]),
+    ("worker", &["telemetry", "store"]),
+    ("serving", &["telemetry", "store"]),
+    ("http", &["telemetry", "store", "worker", "serving"]),
+    ("config", &["telemetry", "store", "worker", "serving", "http", "cli"]),
+    ("cli", &["telemetry", "store", "worker", "serving", "http", "config"]),
 ];
 
 /// Modules of `espalier-core` that a module of the service may not import.
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 27] = [
+const CRATES: [Layer; 32] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
@@ -47,7 +48,7 @@ const CRATES: [Layer; 27] = [
     ("flate2", &["artifact", "dataset", "http"]),
     ("tar", &["artifact"]),
     ("parquet", &["dataset"]),
-    ("ureq", &["model", "http", "cli"]),
+    ("ureq", &["model", "http", "cli", "telemetry"]),
     ("jsonwebtoken", &["http"]),
     ("llguidance", &["serving"]),
     ("sqlx", &["store"]),
@@ -61,7 +62,12 @@ const CRATES: [Layer; 27] = [
     ("utoipa_swagger_ui", &["http"]),
     ("clap", &["config", "cli"]),
     ("indicatif", &["cli"]),
-    ("tracing_subscriber", &["config", "cli"]),
+    ("tracing_subscriber", &["telemetry", "cli"]),
+    ("tracing_opentelemetry", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
 ];
 
 #[test]

@@ -99,6 +99,14 @@ impl Client {
         Some(line.trim_matches(['"', '\'']).to_string())
     }
 
+    /// Status and body of a response that is text.
+    pub fn get_text(&self, path: &str, timeout: Duration) -> CliResult<(u16, String)> {
+        let response = self.send(self.request(Method::GET, path), (), Some(timeout))?;
+        let status = response.status().as_u16();
+        let body = response.into_body().into_with_config().limit(MAX_RESPONSE_BYTES).read_to_string();
+        Ok((status, body.map_err(|error| self.unexpected_response(&error))?))
+    }
+
     /// Sends a request without a body; the response may be empty.
     pub fn request_json(&self, method: Method, path: &str) -> CliResult<Value> {
         let response = self.send_checked(self.request(method, path), ())?;

@@ -16,6 +16,7 @@ mod job_metrics;
 mod job_watch;
 mod jobs;
 mod keys;
+mod logging;
 mod open_files;
 mod output;
 mod pagination;

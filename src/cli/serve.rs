@@ -1,8 +1,8 @@
 //! `espalier serve`: starts the components of the server and shuts them down gracefully.
 
 use super::error::{CliError, CliResult};
-use super::open_files;
-use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
+use super::{logging, open_files};
+use crate::config::{Config, Role, Secret, Settings};
 use crate::http::{
     self, Access, AccessSync, AdapterImports, AppState, Authenticator, ConcurrencyLimits, JobMetrics, JwtVerifier,
     Metrics, TokenSupport, UsageCounters,
@@ -10,10 +10,10 @@ use crate::http::{
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{self, Store, retention};
-use crate::worker::{WorkerContext, Workers};
+use crate::worker::{self, WorkerContext, Workers};
 use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// Part of the shutdown timeout that is left for responses when requests in flight are ended.
 const FINAL_RESPONSE_TIME: Duration = Duration::from_millis(500);
@@ -35,10 +34,12 @@ struct Components {
     base: Arc<BaseModel>,
     data_dir: Arc<DataDir>,
     settings: Settings,
+    /// Metrics of all modules.
+    metrics: Metrics,
 }
 
 pub fn run(config: &Config) -> CliResult {
-    init_logging(&config.logs)?;
+    let traces = logging::start(config)?;
     let settings = config.resolve()?;
     let max_connections = open_files::max_connections(settings.http.max_connections, open_files::raise_limit())?;
     let listener = bind(settings.listen)?;
@@ -47,9 +48,16 @@ pub fn run(config: &Config) -> CliResult {
     let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
     let result = runtime.block_on(async {
         let store = open_store(&settings, &data_dir).await?;
-        serve(Components { store, base, data_dir, settings }, listener, max_connections).await
+        let mut metrics = Metrics::default();
+        if let Some(traces) = &traces {
+            traces.counters().register(metrics.registry_mut());
+        }
+        serve(Components { store, base, data_dir, settings, metrics }, listener, max_connections).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    if let Some(traces) = traces {
+        traces.shutdown();
+    }
     Ok(result?)
 }
 
@@ -102,7 +110,7 @@ async fn open_store(settings: &Settings, data_dir: &Arc<DataDir>) -> Result<Arc<
     Ok(store)
 }
 
-async fn serve(components: Components, listener: TcpListener, max_connections: usize) -> Result<()> {
+async fn serve(mut components: Components, listener: TcpListener, max_connections: usize) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
@@ -110,7 +118,7 @@ async fn serve(components: Components, listener: TcpListener, max_connections: u
     let (store, data_dir) = (Arc::clone(&components.store), Arc::clone(&components.data_dir));
     let (policy, interval) = (components.settings.retention, components.settings.retention_interval);
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, data_dir, policy, interval)));
-    let workers = start_workers(&components);
+    let workers = start_workers(&mut components);
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;
     let role = components.settings.role;
@@ -157,17 +165,19 @@ async fn start_authenticator(components: &Components) -> Result<Arc<Authenticato
     Ok(Arc::new(authenticator))
 }
 
-fn start_workers(components: &Components) -> Option<Workers> {
-    let context = || WorkerContext {
+fn start_workers(components: &mut Components) -> Option<Workers> {
+    if components.settings.role == Role::Api {
+        return None;
+    }
+    let metrics = worker::Metrics::default();
+    metrics.register(components.metrics.registry_mut());
+    Some(Workers::start(WorkerContext {
         base: Arc::clone(&components.base),
         store: Arc::clone(&components.store),
         data_folder: Arc::clone(&components.data_dir),
         settings: components.settings.worker.clone(),
-    };
-    match components.settings.role {
-        Role::Api => None,
-        Role::All | Role::Worker => Some(Workers::start(context())),
-    }
+        metrics,
+    }))
 }
 
 fn build_state(
@@ -176,9 +186,10 @@ fn build_state(
     wake_workers: Arc<dyn Fn() + Send + Sync>,
     shutdown: CancellationToken,
 ) -> Result<AppState> {
-    let Components { store, base, data_dir: folder, settings } = components;
+    let Components { store, base, data_dir: folder, settings, mut metrics } = components;
     let adapters = folder.adapters_dir();
     let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
+    serving.register_metrics(metrics.registry_mut());
     let job_metrics = JobMetrics::new(Arc::clone(&store));
     if authenticator.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
@@ -203,7 +214,7 @@ fn build_state(
         usage,
         shutdown,
         openapi_yaml: http::openapi_yaml()?.into(),
-        metrics: Arc::new(Metrics::default()),
+        metrics: Arc::new(metrics),
         job_metrics,
     })
 }
@@ -267,30 +278,4 @@ impl Signals {
             std::process::exit(1);
         });
     }
-}
-
-/// Logs to standard error as text or JSON, panics included.
-///
-/// # Errors
-/// `InvalidInput` if the log level is invalid.
-fn init_logging(logs: &LogFlags) -> CliResult {
-    let filter = EnvFilter::try_new(&logs.log_level).map_err(|error| {
-        let level = &logs.log_level;
-        CliError::invalid_input(format!(
-            "\"{level}\" is not a log level ({error}): use error, warn, info, debug or trace"
-        ))
-    })?;
-    // A line that cannot be written (full disk, closed pipe) is lost. The library would report it on standard error, which is text
-    // among JSON, and panics if that fails too.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    match logs.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        let reason = panic.payload_as_str().unwrap_or("unknown");
-        tracing::error!(reason, location, "thread panicked");
-    }));
-    Ok(())
 }

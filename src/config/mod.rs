@@ -9,6 +9,7 @@ mod limits;
 mod quotas;
 mod serving;
 mod storage;
+mod telemetry;
 mod training;
 mod units;
 
@@ -44,6 +45,8 @@ pub struct Config {
     limits: limits::Flags,
     #[command(flatten)]
     quotas: quotas::Flags,
+    #[command(flatten)]
+    pub telemetry: telemetry::Flags,
     #[command(flatten)]
     pub logs: LogFlags,
 }

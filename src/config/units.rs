@@ -79,6 +79,12 @@ pub fn parse_fraction(text: &str) -> Result<f64, String> {
     fraction.ok_or_else(|| "give a fraction between 0 and 0.9".to_string())
 }
 
+/// Parses a fraction from 0 to 1.
+pub fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "give a fraction between 0 and 1".to_string())
+}
+
 /// Parses a count of at least 1.
 pub fn parse_count(text: &str) -> Result<usize, String> {
     match text.trim().parse() {

@@ -28,12 +28,19 @@ struct RouteLabels {
     route: String,
 }
 
-/// Metrics of HTTP requests.
+/// Codes of errors are words of the program, never of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+/// Metrics of HTTP requests, and those that other modules register.
 pub struct Metrics {
     registry: Registry,
     requests: Family<ResponseLabels, Counter>,
     latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
+    errors: Family<CodeLabels, Counter>,
 }
 
 /// Counts one request as in flight until it is dropped.
@@ -51,6 +58,7 @@ impl Default for Metrics {
         let requests = Family::default();
         let latency = Family::new_with_constructor((|| Histogram::new(LATENCY_BUCKETS)) as fn() -> Histogram);
         let in_flight = Gauge::default();
+        let errors = Family::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("http_requests", "Requests answered", Family::clone(&requests));
         registry.register_with_unit(
@@ -60,8 +68,9 @@ impl Default for Metrics {
             Family::clone(&latency),
         );
         registry.register("http_requests_in_flight", "Requests being answered", Gauge::clone(&in_flight));
+        registry.register("http_errors", "Errors answered, by code", Family::clone(&errors));
         registry.register("build", "Version of the server", build);
-        Self { registry, requests, latency, in_flight }
+        Self { registry, requests, latency, in_flight, errors }
     }
 }
 
@@ -79,6 +88,16 @@ impl Metrics {
         let response_labels =
             ResponseLabels { method: route_labels.method, route: route_labels.route, status: status.as_u16() };
         self.requests.get_or_create(&response_labels).inc();
+    }
+
+    /// Counts an error response.
+    pub fn observe_error(&self, code: &'static str) {
+        self.errors.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Registry for the metrics of other modules, before the server starts.
+    pub fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
     }
 
     pub fn registry(&self) -> &Registry {

@@ -3,8 +3,12 @@
 use super::metrics::{encode_metrics, to_prometheus_text};
 use crate::http::error::ApiResult;
 use crate::http::job_metrics::JobSnapshot;
+use crate::http::process_metrics;
+use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::serving::{AdapterActivity, KV_BLOCK_SIZE, Stats};
+use crate::store::Connections;
+use crate::store::blobs::DiskSpace;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -70,7 +74,17 @@ async fn get_metrics(state: AppState, headers: HeaderMap) -> ApiResult<Response>
     if let Some(jobs) = state.job_metrics.latest().await {
         register_job_metrics(&mut snapshot, &jobs);
     }
-    let text = encode_metrics(&[state.metrics.registry(), &snapshot])?;
+    register_database_metrics(&mut snapshot, state.store.connections());
+    let machine = run_blocking("reading the metrics of the process", move || {
+        let mut registry = Registry::default();
+        process_metrics::register(&mut registry);
+        if let Some(disk) = state.data_dir.disk_space() {
+            register_disk_metrics(registry.sub_registry_with_prefix("espalier"), disk);
+        }
+        Ok(registry)
+    });
+    let machine = machine.await?;
+    let text = encode_metrics(&[state.metrics.registry(), &snapshot, &machine])?;
     let accepts_open_metrics = headers
         .get_all(ACCEPT)
         .iter()
@@ -129,12 +143,23 @@ fn register_serving_metrics(registry: &mut Registry, stats: Stats) {
     counter("adapter_cache_hits", "Cache lookups that found the adapter", stats.cache_hits);
     counter("adapter_cache_misses", "Cache lookups that loaded the adapter from disk", stats.cache_misses);
     counter("adapter_cache_evictions", "Adapters evicted from the cache", stats.evictions);
-    counter("serving_batches", "Batches computed", stats.batches);
-    counter("serving_batched_inputs", "Inputs of the computed batches", stats.batched_inputs);
     counter("generation_steps", "Scheduler steps of generation", generation.steps);
     counter("generation_prompt_tokens", "Prompt tokens", generation.prompt_tokens);
     counter("prefix_cache_hit_tokens", "Prompt tokens taken from the prefix cache", generation.prefix_cache_hit_tokens);
     counter("generation_tokens", "Generated tokens", generation.generated_tokens);
+}
+
+fn register_database_metrics(registry: &mut Registry, connections: Connections) {
+    let mut gauge = |name, help, value| registry.register(name, help, ConstGauge::new(i64::from(value)));
+    gauge("database_connections", "Open connections to the database", connections.open);
+    gauge("database_idle_connections", "Open connections that no statement uses", connections.idle);
+    gauge("database_max_connections", "Limit on open connections", connections.max);
+}
+
+fn register_disk_metrics(registry: &mut Registry, disk: DiskSpace) {
+    let mut gauge = |name, help, value| registry.register(name, help, ConstGauge::new(to_i64(value)));
+    gauge("data_disk_free_bytes", "Free space on the disk of the data folder", disk.free_bytes);
+    gauge("data_disk_size_bytes", "Size of the disk of the data folder", disk.size_bytes);
 }
 
 fn register_job_metrics(registry: &mut Registry, snapshot: &JobSnapshot) {
@@ -187,9 +212,9 @@ mod tests {
     #[test]
     fn serving_stats_are_exported() {
         let mut registry = Registry::with_prefix("espalier");
-        register_serving_metrics(&mut registry, Stats { resident_adapters: 2, batches: 5, ..Stats::default() });
+        register_serving_metrics(&mut registry, Stats { resident_adapters: 2, cache_hits: 5, ..Stats::default() });
         let text = encode_metrics(&[&registry]).unwrap();
         assert!(text.contains("espalier_adapter_cache_entries 2"), "{text}");
-        assert!(text.contains("espalier_serving_batches_total 5"), "{text}");
+        assert!(text.contains("espalier_adapter_cache_hits_total 5"), "{text}");
     }
 }

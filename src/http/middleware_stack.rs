@@ -14,10 +14,11 @@ use super::request_decompression::decompress_request;
 use super::request_id::{REQUEST_ID, RequestId};
 use super::response_compression::compress_response;
 use super::state::Settings;
+use crate::telemetry::{self, TraceContext};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
@@ -27,9 +28,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use utoipa_axum::router::OpenApiRouter;
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Where the request is found in the collector: the request's span in the form of `traceparent`.
+const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// Milliseconds until the response starts, as OpenAI sends them.
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 /// Allowance for the boundaries and part headers of a form, in bytes.
@@ -115,8 +121,7 @@ async fn enforce_deadline(State(deadline): State<Duration>, request: Request, ne
 }
 
 fn panic_response(panic: Box<dyn Any + Send>) -> Response {
-    let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    ApiError::from(Error::internal(format!("panic: {}", message.unwrap_or("without a message")))).into_response()
+    ApiError::from(Error::from_panic("a handler", panic.as_ref())).into_response()
 }
 
 async fn trace_request(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
@@ -126,16 +131,20 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, mut request: Request
     let path = request.uri().path().to_string();
     let is_openai = openai_error::uses_openai_errors(&path);
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_string();
-    let span = tracing::info_span!("request", request_id = request_id, %method, route);
+    let (span, trace) = request_span(&request_id, method.as_str(), &route, request.headers());
     let started_at = Instant::now();
     let handle_request = async {
         let _in_flight = metrics.start_request();
-        let response = render_problem(next.run(request).await, method.as_str(), &path, &request_id);
+        let response = render_problem(next.run(request).await, (method.as_str(), &path), &request_id, &metrics);
         metrics.observe(method.as_str(), &route, response.status(), started_at.elapsed());
         log_request(&route, response.status(), started_at.elapsed());
         response
     };
-    let mut response = handle_request.instrument(span).await;
+    let mut response = handle_request.instrument(span.clone()).await;
+    if let Some(traceresponse) = trace.and_then(|trace| HeaderValue::from_str(trace.traceparent()).ok()) {
+        telemetry::set_attribute(&span, "http.response.status_code", usize::from(response.status().as_u16()));
+        response.headers_mut().insert(TRACERESPONSE, traceresponse);
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -147,13 +156,33 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, mut request: Request
     response
 }
 
+/// Span of a request, and its position in a trace if that is sampled: the trace that the client's headers name, or a new one.
+fn request_span(request_id: &str, method: &str, route: &str, headers: &HeaderMap) -> (Span, Option<TraceContext>) {
+    let span = tracing::info_span!("request", request_id, method, route, owner = Empty, trace_id = Empty);
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(parent) = header(&TRACEPARENT).and_then(|parent| TraceContext::parse(parent, header(&TRACESTATE))) {
+        telemetry::continue_trace(&span, &parent);
+    }
+    let trace = telemetry::sampled_context(&span);
+    if let Some(trace) = &trace {
+        span.record("trace_id", trace.trace_id());
+    }
+    (span, trace)
+}
+
 /// Writes the error body of every response with status 400 or above, also of those made by the router or a library.
-fn render_problem(mut response: Response, method: &str, path: &str, request_id: &str) -> Response {
+fn render_problem(
+    mut response: Response,
+    (method, path): (&str, &str),
+    request_id: &str,
+    metrics: &Metrics,
+) -> Response {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
         None if response.status().as_u16() >= 400 => ApiError::from_status(response.status(), method, path),
         None => return response,
     };
+    metrics.observe_error(error.code);
     if let Some(cause) = &error.cause {
         tracing::error!(request_id = request_id, error = format!("{cause:#}"), "request failed");
     }

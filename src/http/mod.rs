@@ -42,6 +42,7 @@ mod openapi;
 pub mod owners;
 mod pagination;
 pub mod predict;
+mod process_metrics;
 mod request_decompression;
 mod request_id;
 mod request_path;

@@ -10,24 +10,28 @@ use super::adapters::{AdapterHandle, AdapterLoader};
 use super::forward_speed::ForwardSpeed;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
-use super::predict::batch::{self, BatchCounters};
+use super::predict::batch;
+use super::predict::metrics::PredictMetrics;
 use super::predict::preprocess;
 use super::predict::queue::{Lane, Limits, PredictionQueue, RequestSize, collect_rows};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use super::shutdown::{RequestKind, Shutdown};
 use super::tokenize_lanes::TokenizeLanes;
 use crate::store::{Reference, ResolvedAdapter, Store};
+use crate::telemetry;
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::{BaseModel, TextLimits};
 use espalier_core::task::Input;
 use espalier_tensor::worker_pool::{self, Priority};
+use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::task::spawn_blocking;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument, Span};
 
 /// Up to this many output values, and bytes of text, are postprocessed inline: handing them to a blocking thread would take
 /// longer.
@@ -50,7 +54,7 @@ struct Inner {
     loader: Arc<AdapterLoader>,
     cache: Arc<AdapterCache<LoadedAdapter>>,
     queue: Arc<PredictionQueue>,
-    counters: Arc<BatchCounters>,
+    metrics: PredictMetrics,
     worker_threads: Mutex<Vec<JoinHandle<()>>>,
     shutdown: Shutdown,
     tokenize_lanes: TokenizeLanes,
@@ -90,7 +94,7 @@ impl InferenceService {
             loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, quantization, thread_count),
             cache: AdapterCache::new(settings.adapter_cache_bytes),
             queue: PredictionQueue::new(limits),
-            counters: Arc::default(),
+            metrics: PredictMetrics::default(),
             worker_threads: Mutex::default(),
             shutdown: Shutdown::default(),
             tokenize_lanes: TokenizeLanes::start(thread_count)?,
@@ -104,10 +108,10 @@ impl InferenceService {
             store,
         };
         for (lane, index) in Lane::ALL.into_iter().flat_map(|lane| (0..thread_count).map(move |index| (lane, index))) {
-            let (queue, counters) = (Arc::clone(&inner.queue), Arc::clone(&inner.counters));
+            let (queue, metrics) = (Arc::clone(&inner.queue), inner.metrics.clone());
             let base = Arc::clone(&inner.base);
             let forward = move |groups: &[AdapterGroup]| multi_adapter::forward(&base, groups);
-            let work = move || batch::worker_loop(&queue, lane, &forward, &counters);
+            let work = move || batch::worker_loop(&queue, lane, &forward, &metrics);
             let (name, priority) = match lane {
                 Lane::Short => (format!("serve-{index}"), Priority::Normal),
                 Lane::Long => (format!("serve-long-{index}"), Priority::Low),
@@ -242,14 +246,23 @@ impl InferenceService {
             evictions: cache.evictions,
             queued_inputs: inner.queue.input_count() as u64,
             running_inputs: inner.queue.running_input_count() as u64,
-            batches: inner.counters.batches(),
-            batched_inputs: inner.counters.inputs(),
+            batches: inner.metrics.batches(),
+            batched_inputs: inner.metrics.inputs(),
             generation: inner.generation_engine.as_ref().map(|engine| engine.stats()).unwrap_or_default(),
         }
     }
 }
 
 impl InferenceService {
+    /// Registers counters and histograms.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.inner.metrics.register(registry);
+        self.inner.cache.metrics().register(registry);
+        if let Some(engine) = &self.inner.generation_engine {
+            engine.metrics().register(registry);
+        }
+    }
+
     /// Adapters of the requests that wait and of those that are computed.
     pub fn adapter_activity(&self) -> AdapterActivity {
         let inner = &self.inner;
@@ -286,7 +299,8 @@ impl Inner {
             let limits = TextLimits { max_length: base.info().max_tokens, max_text_bytes, is_cancelled };
             Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs, limits, long_inputs)?, inputs))
         };
-        let (tokens, inputs) = self.tokenize_lanes.run(text_bytes, tokenize).await?;
+        let tokenize = self.tokenize_lanes.run(text_bytes, tokenize).instrument(tracing::debug_span!("tokenize"));
+        let (tokens, inputs) = tokenize.await?;
         let truncated = tokens.iter().map(|tokens| tokens.truncated).collect();
         let token_counts = tokens.iter().map(|tokens| tokens.ids.len()).collect();
         // `handle` pins the adapter until the response is complete.
@@ -348,7 +362,8 @@ impl Inner {
         loop {
             let adapter = self.resolver.resolve(owner, reference).await?;
             let version = adapter.version.clone();
-            let load = Arc::clone(&self.loader).load(version.clone());
+            telemetry::set_attribute(&Span::current(), "espalier.adapter", version.as_str());
+            let load = Arc::clone(&self.loader).load(version.clone()).instrument(tracing::debug_span!("load adapter"));
             let error = match self.cache.get_or_load(&version, load).await {
                 Ok(loaded) => {
                     let label = adapter.name.clone().unwrap_or_else(|| adapter.id.to_string());

@@ -144,6 +144,8 @@ pub struct NewJob {
     pub metadata: Metadata,
     /// Credential that created it.
     pub created_by: Option<String>,
+    /// Trace context of the request, as [`TraceContext::to_column`](crate::telemetry::TraceContext::to_column) writes it.
+    pub trace_context: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -172,6 +174,8 @@ pub struct Job {
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// Trace that the attempts are a part of.
+    pub trace_context: Option<String>,
 }
 
 impl Job {
@@ -273,6 +277,15 @@ pub struct DeletedRows {
     pub adapters: u64,
     /// Versions of the deleted adapters that no other adapter refers to.
     pub unreferenced_versions: Vec<String>,
+}
+
+/// Numbers of connections to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub open: u32,
+    /// Open and not in use.
+    pub idle: u32,
+    pub max: u32,
 }
 
 /// Page of a list, newest first: at most `limit` rows, all older than the row `after`.

@@ -4,6 +4,7 @@
 //! of [`Attempt::execute`] give the reason for each.
 
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
+use super::metrics::AttemptEnd;
 use super::progress_channel::ProgressChannel;
 use super::publish::{AttemptError, AttemptOutcome, JobResults, retryable_job_error};
 use super::stop_signal::StopSignal;
@@ -11,13 +12,14 @@ use super::{WorkerContext, background, inputs, publish};
 use crate::store::{ClaimedJob, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::{Dirs, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
+use espalier_core::training::{Dirs, MetricsRow, Outcome, Progress, StopReason, TrainingData, TrainingResult};
 use espalier_tensor::worker_pool;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// One attempt at a claimed job.
 pub struct Attempt<'a> {
@@ -52,11 +54,15 @@ impl<'a> Attempt<'a> {
     }
 
     async fn run_to_completion(&self) -> AttemptOutcome {
-        let recorded = match self.execute().await {
+        let started_at = Instant::now();
+        let executed = self.execute().await;
+        let end = attempt_end(&executed);
+        let recorded = match executed {
             Ok(()) => Ok(()),
             Err(AttemptError::Stopped(stop_reason)) => self.record_stop(stop_reason).await,
             Err(AttemptError::Failed(error)) => {
-                tracing::info!(code = error.code, detail = error.detail, "job failed");
+                // Its detail, which may name labels, is in the job's row.
+                tracing::info!(code = error.code, "job failed");
                 // The checkpoints stay for a retry, until garbage collection removes them.
                 self.write_under_lease("failing", || self.context.store.fail_job(&self.claim.lease, &error)).await
             }
@@ -71,9 +77,16 @@ impl<'a> Attempt<'a> {
                 .await
             }
         };
+        let metrics = &self.context.metrics;
         match recorded {
-            Ok(()) => AttemptOutcome::Finished,
-            Err(LeaseLost) => AttemptOutcome::LeaseLost(self.claim.lease),
+            Ok(()) => {
+                metrics.end_attempt(end, started_at.elapsed());
+                AttemptOutcome::Finished
+            }
+            Err(LeaseLost) => {
+                metrics.end_attempt(AttemptEnd::LeaseLost, started_at.elapsed());
+                AttemptOutcome::LeaseLost(self.claim.lease)
+            }
         }
     }
 
@@ -103,23 +116,25 @@ impl<'a> Attempt<'a> {
         tracing::info!("attempt started");
         self.check_base()?;
         // A kill before training loses nothing: the claim expires.
-        let data = self.load_data().await?;
+        let data = self.load_data().instrument(tracing::debug_span!("read dataset")).await?;
         self.check_stop()?;
         // A kill during training loses the steps since the last checkpoint. The next attempt repeats them bit for bit.
-        let (metric_rows, mut trained) = self.train(data).await?;
+        let (metric_rows, mut trained) = self.train(data).instrument(tracing::debug_span!("train")).await?;
         // The last heartbeat renews the lease for publishing, writes the final progress and receives a late cancel.
         self.heartbeat().await?;
         self.check_stop()?;
         // After a kill from here on, the next attempt resumes from the checkpoint of the last step and repeats the last
         // evaluation. Its adapter has the same bytes and version, so it finds the folder in place.
         let results = JobResults::take(&mut trained);
-        let (manifest, published) = self.write_artifact(trained).await?;
+        let write_artifact = self.write_artifact(trained).instrument(tracing::debug_span!("write adapter"));
+        let (manifest, published) = write_artifact.await?;
         // Rows that exist are not written again. Writing all rows here makes them complete before the final status.
         self.write_under_lease("recording metrics", || {
             self.context.store.record_metrics(&self.claim.lease, &metric_rows)
         })
         .await?;
-        self.publish(&manifest, &results, published).await?;
+        let publish = self.publish(&manifest, &results, published);
+        publish.instrument(tracing::debug_span!("publish")).await?;
         // After the row is written: a kill in between leaves files that the sweep removes.
         self.remove_checkpoints().await;
         Ok(())
@@ -166,8 +181,14 @@ impl<'a> Attempt<'a> {
             feature_cache: folder.feature_cache_dir(),
         };
         let progress_channel = Arc::clone(&self.progress_channel);
-        let train =
-            move || spec.run(&base, &data, &folders, &settings, &mut |progress| progress_channel.report(progress));
+        let metrics = self.context.metrics.clone();
+        let train = move || {
+            let mut report = |progress: &Progress| {
+                metrics.record_progress(progress);
+                progress_channel.report(progress)
+            };
+            spec.run(&base, &data, &folders, &settings, &mut report)
+        };
         let mut training = pin!(background::run("train", train));
         let outcome = loop {
             tokio::select! {
@@ -270,6 +291,15 @@ impl<'a> Attempt<'a> {
         if let Err(error) = removed {
             tracing::warn!(%error, "checkpoints not removed; the sweep removes them");
         }
+    }
+}
+
+fn attempt_end(executed: &Result<(), AttemptError>) -> AttemptEnd {
+    match executed {
+        Ok(()) => AttemptEnd::Succeeded,
+        Err(AttemptError::Stopped(_)) => AttemptEnd::Stopped,
+        Err(AttemptError::Failed(_)) => AttemptEnd::Failed,
+        Err(AttemptError::Retryable(..)) => AttemptEnd::Error,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::store::blobs::DataDir;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::{dataset, training};
+pub use metrics::Metrics;
 use slot::Slot;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ mod attempt;
 mod background;
 mod inputs;
 mod lease_guard;
+mod metrics;
 mod progress_channel;
 mod publish;
 mod slot;
@@ -39,6 +41,7 @@ impl Workers {
     pub fn start(context: WorkerContext) -> Self {
         let (wake, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
         let process_id = Uuid::now_v7();
+        context.metrics.set_slots(context.settings.slots);
         let mut slots = JoinSet::new();
         for _ in 0..context.settings.slots {
             let slot = Slot::new(context.clone(), process_id, shutdown.clone());
@@ -102,4 +105,5 @@ pub struct WorkerContext {
     pub store: Arc<dyn Store>,
     pub data_folder: Arc<DataDir>,
     pub settings: Settings,
+    pub metrics: Metrics,
 }

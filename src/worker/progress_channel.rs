@@ -45,7 +45,8 @@ impl ProgressChannel {
         }
         // A run that has not started must not overwrite the progress of an earlier attempt.
         if progress.total_steps > 0 {
-            state.progress = Some(Progress { new_rows: Vec::new(), has_new_checkpoint: false, ..progress.clone() });
+            state.progress =
+                Some(Progress { new_rows: Vec::new(), has_new_checkpoint: false, new_examples: 0, ..progress.clone() });
         }
         drop(state);
         if has_updates {
@@ -102,6 +103,7 @@ mod tests {
             eta_seconds: 1.0,
             new_rows: Vec::new(),
             has_new_checkpoint: false,
+            new_examples: 0,
         }
     }
 

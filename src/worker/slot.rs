@@ -3,7 +3,8 @@
 use super::WorkerContext;
 use super::attempt::Attempt;
 use super::publish::AttemptOutcome;
-use crate::store::{self, Lease};
+use crate::store::{self, Job, Lease};
+use crate::telemetry::{self, TraceContext};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 /// Delay after a lost lease, a panic or a failed claim, so that the slot does not spin.
@@ -79,8 +81,8 @@ impl Slot {
         let Some(claim) = claim else { return Ok(None) };
         // One notification can stand for several queued jobs: wake another free slot.
         job_queued.notify_one();
-        let (job, attempt) = (claim.job.id, claim.job.attempt);
-        let span = tracing::info_span!("job", %job, attempt);
+        let (job, span) = (claim.job.id, attempt_span(&claim.job));
+        let _busy = self.context.metrics.start_attempt(&claim.job);
         let attempt = Attempt::new(&self.context, claim, claim_sent_at, self.shutdown.clone());
         Ok(Some((job, attempt.run().instrument(span).await)))
     }
@@ -92,4 +94,16 @@ impl Slot {
             () = tokio::time::sleep(timeout) => {}
         }
     }
+}
+
+/// Span of an attempt: a part of the trace of the request that queued the job.
+fn attempt_span(job: &Job) -> Span {
+    let span = tracing::info_span!("job", job = %job.id, attempt = job.attempt, owner = job.owner, trace_id = Empty);
+    if let Some(parent) = job.trace_context.as_deref().and_then(TraceContext::from_column) {
+        telemetry::continue_trace(&span, &parent);
+    }
+    if let Some(context) = telemetry::sampled_context(&span) {
+        span.record("trace_id", context.trace_id());
+    }
+    span
 }

@@ -94,9 +94,7 @@ impl Error {
 
     /// Converts the payload of `catch_unwind` or of a joined thread.
     pub fn from_panic(operation: &str, payload: &(dyn Any + Send)) -> Self {
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self::internal(format!("{operation} panicked: {}", text.unwrap_or("without a message")))
+        Self::internal(format!("{operation} panicked: {}", panic_reason(payload)))
     }
 
     /// Adds the request field that an error about its value is about; an error that names fields keeps them.
@@ -221,6 +219,16 @@ where
     }
 }
 
+/// Message of a panic without the values in it, which may be texts of users: panics of string slices quote the string, and those of
+/// `unwrap` and `assert_eq` show values.
+pub fn panic_reason(payload: &(dyn Any + Send)) -> &str {
+    const BEFORE_VALUES: [&str; 4] = [" of `", " slicing `", " value: ", "\n"];
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
+    let end = BEFORE_VALUES.iter().filter_map(|mark| text.find(mark)).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,5 +276,21 @@ mod tests {
         }
         let outcome: Result<()> = Err(io::Error::from_raw_os_error(5)).context("writing");
         assert_eq!(outcome.unwrap_err().code(), "internal");
+    }
+
+    #[test]
+    fn reasons_of_panics_have_no_values() {
+        let text = "a secret \u{e9} text".to_string();
+        let panics: [&(dyn Fn() + std::panic::RefUnwindSafe); 4] = [
+            &|| drop(text[..10].to_string()),
+            &|| drop(text[..1000].to_string()),
+            &|| Err::<(), _>("a secret").unwrap(),
+            &|| assert_eq!(text, "other"),
+        ];
+        for panic in panics {
+            let payload = std::panic::catch_unwind(panic).unwrap_err();
+            let reason = panic_reason(payload.as_ref());
+            assert!(!reason.contains("secret") && reason.len() > 10, "{reason}");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub struct Request {
     pub path: String,
     pub authorization: Option<String>,
+    pub traceparent: Option<String>,
 }
 
 pub struct Server {
@@ -47,6 +48,7 @@ impl Server {
 
     pub fn settings(&self, cache: &Path) -> Settings {
         Settings {
+            headers: Vec::new(),
             endpoint: self.address.clone(),
             token: None,
             network: NetworkMode::Online,
@@ -59,11 +61,13 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, handler: &dyn Fn(&Re
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(|line| line.unwrap());
     let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_string();
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let authorization = headers.iter().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("authorization").then(|| value.to_string())
-    });
-    let request = Request { path, authorization };
+    let header = |wanted: &str| {
+        headers.iter().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.to_string())
+        })
+    };
+    let request = Request { path, authorization: header("authorization"), traceparent: header("traceparent") };
     seen.lock().unwrap().push(request.clone());
     // The client may close the connection first.
     let _ = stream.write_all(&handler(&request));

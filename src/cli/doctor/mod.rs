@@ -3,6 +3,7 @@
 //! The checks change nothing: they report what a start would create or download.
 
 mod checks;
+mod telemetry;
 
 use super::error::{CliError, CliResult};
 use super::output::{Output, OutputFormat};
@@ -95,6 +96,8 @@ fn run_checks(config: &Config) -> Vec<CheckResult> {
     results.extend(checks::check_data_dir(&settings.data_dir));
     results.push(checks::check_database(&settings.database_url));
     results.push(checks::check_address(settings.listen));
+    results.extend(telemetry::check_metrics(&settings));
+    results.push(telemetry::check_traces(config.telemetry.otlp_settings()));
     results.extend(checks::check_cpu(&settings));
     results
 }

@@ -2,11 +2,14 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
+use crate::telemetry::{self, TraceContext};
 use espalier_core::artifact::{self, ImportSource};
 use espalier_core::error::{Context, Error, Result};
+use espalier_core::model::hub;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// `Retry-After` of a hub that does not answer.
 const HUB_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -46,11 +49,15 @@ pub async fn locate(state: &AppState, source: SourceUri) -> Result<ImportSource>
         SourceUri::Hub(id) => {
             let permit = Arc::clone(&state.concurrency.downloads).acquire_owned().await;
             let permit = permit.context("waiting to download an adapter")?;
+            let span = tracing::debug_span!("download adapter");
+            let trace = telemetry::sampled_context(&span);
+            let headers = trace.map(TraceContext::into_headers).unwrap_or_default();
+            let hub = hub::Settings { headers, ..imports.hub.clone() };
             let fetch = move || {
                 let _permit = permit;
-                artifact::fetch_from_hub(&id, &imports.hub, &limits)
+                artifact::fetch_from_hub(&id, &hub, &limits)
             };
-            run_blocking("downloading an adapter", fetch).await.map_err(hub_unavailable)
+            run_blocking("downloading an adapter", fetch).instrument(span).await.map_err(hub_unavailable)
         }
     }
 }

@@ -128,6 +128,7 @@ pub async fn authorize(State(access): State<Arc<Access>>, mut request: Request, 
     let authentication = access.authenticate(request.headers()).await;
     let Some(credential) = authentication.credential().cloned() else { return Err(unauthorized(authentication)) };
     credential.record_use(now());
+    tracing::Span::current().record("owner", credential.owner.name.as_str());
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let policy = RoutePolicy::of(request.method(), route);
     let audit_context = match policy.activity {

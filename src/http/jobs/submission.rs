@@ -14,6 +14,7 @@ use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::{FileMetadata, Upload};
 use crate::store::{Dataset, Job, Metadata, NewJob};
+use crate::telemetry;
 use espalier_core::dataset::{self, Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Problem, Result};
 use espalier_core::task::RowSchema;
@@ -24,6 +25,7 @@ use espalier_core::training::warm_start::{self, SourceAdapter};
 use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tracing::Span;
 use uuid::Uuid;
 
 /// Valid submission with its resolved plan.
@@ -320,6 +322,7 @@ async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmissi
         spec: plan,
         metadata,
         created_by: Some(caller.credential.name.clone()),
+        trace_context: telemetry::sampled_context(&Span::current()).map(|context| context.to_column()),
     };
     match actions::within_quota(caller, &state.settings, |max_queued| state.store.add_job(job, max_queued)).await {
         Ok(job) => {

@@ -15,15 +15,42 @@ use crate::serving::errors::{RETRY_AFTER, clone_error};
 use crate::serving::pinned_lru::{Pinned, PinnedLru};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::watch;
+
+/// Upper bounds in seconds.
+const LOAD_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 pub struct AdapterCache<V> {
     lru: Arc<PinnedLru<V>>,
     capacity_bytes: u64,
     state: Mutex<State<V>>,
+    metrics: LoadMetrics,
+}
+
+/// Metrics of loads; clones share them.
+#[derive(Clone)]
+pub struct LoadMetrics {
+    duration: Histogram,
+    failures: Counter,
+}
+
+impl LoadMetrics {
+    fn new() -> Self {
+        Self { duration: Histogram::new(LOAD_BUCKETS), failures: Counter::default() }
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Time to load and verify an adapter";
+        registry.register_with_unit("adapter_load_duration", help, Unit::Seconds, self.duration.clone());
+        registry.register("adapter_load_failures", "Loads that failed", self.failures.clone());
+    }
 }
 
 struct State<V> {
@@ -59,7 +86,8 @@ enum Lookup<V> {
 impl<V: Send + Sync + 'static> AdapterCache<V> {
     pub fn new(capacity_bytes: u64) -> Arc<Self> {
         let state = State { in_flight: HashMap::new(), loads: 0, hits: 0 };
-        Arc::new(Self { lru: PinnedLru::new(capacity_bytes), capacity_bytes, state: Mutex::new(state) })
+        let (lru, metrics) = (PinnedLru::new(capacity_bytes), LoadMetrics::new());
+        Arc::new(Self { lru, capacity_bytes, state: Mutex::new(state), metrics })
     }
 
     /// Returns the value of this version, from the cache or from `load`, which returns the value and its bytes. `load`
@@ -96,6 +124,10 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
         }
     }
 
+    pub fn metrics(&self) -> &LoadMetrics {
+        &self.metrics
+    }
+
     fn lookup_or_start_load<F>(self: &Arc<Self>, version: &str, load: F) -> Lookup<V>
     where
         F: Future<Output = Result<(V, u64)>> + Send + 'static,
@@ -127,6 +159,7 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
         F: Future<Output = Result<(V, u64)>>,
     {
         let slot = self.lru.wait_for_room().await;
+        let started_at = Instant::now();
         let loaded = match &slot {
             None => Err(self.no_room()),
             Some(_) => AssertUnwindSafe(load)
@@ -134,6 +167,10 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
                 .await
                 .unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref()))),
         };
+        self.metrics.duration.observe(started_at.elapsed().as_secs_f64());
+        if loaded.is_err() {
+            self.metrics.failures.inc();
+        }
         let result = self.finish_load(&version, load_id, loaded);
         // The value is counted by now.
         drop(slot);

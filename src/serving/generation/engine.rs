@@ -4,6 +4,7 @@ use super::batch_planner::{self, Parallelism, SequenceDemand};
 use super::constraint::{ConstraintFactory, TokenConstraint};
 use super::constraint_cache::ConstraintCache;
 use super::constraint_spec::ConstraintSpec;
+use super::metrics::GenerationMetrics;
 use super::model_runner::{self, ScheduledBatch};
 use super::output::GenerationStream;
 use super::request::{GenerationRequest, SequenceContext};
@@ -161,6 +162,10 @@ impl GenerationEngine {
 
     pub fn stats(&self) -> Stats {
         self.inner.lock().stats()
+    }
+
+    pub fn metrics(&self) -> GenerationMetrics {
+        self.inner.lock().metrics.clone()
     }
 
     /// Adds the adapters of running and queued sequences.

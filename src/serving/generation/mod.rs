@@ -16,8 +16,10 @@ mod detokenizer;
 mod engine;
 mod grammar;
 mod json_object_scanner;
+mod metrics;
 mod model_runner;
 mod output;
+mod phases;
 mod prefix_cache;
 mod prompt;
 mod prompt_scoring;
@@ -33,6 +35,7 @@ pub mod tool_call_parser;
 
 pub use detokenizer::FinishReason;
 pub use engine::GenerationEngine;
+pub use metrics::GenerationMetrics;
 pub use output::{Completion, GenerationStream, SequenceOutput, TokenOutput};
 pub use prompt::{Prompt, PromptText, PromptToken};
 pub use request::{GenerationRequest, MAX_CHOICES, MaxTokens, PromptOutput, RequestFields};

@@ -182,7 +182,8 @@ impl GenerationRequest {
                 max_text_bytes: context.max_text_bytes,
                 is_cancelled: context.is_cancelled,
             };
-            let prompt_ids = prompt.tokenize(context.base, limits).map_err(about_prompt)?;
+            let tokenize = || prompt.tokenize(context.base, limits).map_err(about_prompt);
+            let prompt_ids = tracing::debug_span!("tokenize").in_scope(tokenize)?;
             let max_tokens = self.max_tokens_for(context, adapter, prompt_ids.len());
             check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize).map_err(about_prompt)?;
             let prompt_text = match self.prompt_output {

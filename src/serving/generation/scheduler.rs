@@ -3,6 +3,7 @@
 //! Every KV block is counted once: those of the prefix cache there, however many sequences share them, and a sequence
 //! reserves the others that it may need.
 
+use super::metrics::GenerationMetrics;
 use super::output::OutputSender;
 use super::prefix_cache::{self, PrefixCache};
 use super::reservation::Reservation;
@@ -30,6 +31,7 @@ pub struct Scheduler {
     block_bytes: usize,
     max_running_sequences: usize,
     pub counters: Stats,
+    pub metrics: GenerationMetrics,
     last_arrival: u64,
     pub is_closed: bool,
     pub is_aborted: bool,
@@ -61,6 +63,7 @@ impl Scheduler {
             block_bytes,
             max_running_sequences: settings.max_running_sequences.max(1),
             counters: Stats::default(),
+            metrics: GenerationMetrics::default(),
             last_arrival: 0,
             is_closed: false,
             is_aborted: false,
@@ -152,6 +155,7 @@ impl Scheduler {
             }
             self.counters.prefix_cache_hit_tokens += cached_tokens as u64;
             self.counters.prompt_tokens += sequence.prompt_ids().len() as u64;
+            sequence.start_prefill(cached_tokens, &self.metrics);
             self.insert_running(sequence);
         }
     }
@@ -191,6 +195,7 @@ impl Scheduler {
         self.release(reserved);
         self.in_step.clear();
         for mut sequence in sequences {
+            sequence.end_step(&self.metrics);
             sequence.cache_prefix(&mut self.prefix_cache);
             if !sequence.is_finished() {
                 self.reserved = self.reserved + sequence.reservation();

@@ -3,7 +3,9 @@
 use super::batch_planner::SequenceDemand;
 use super::constraint::TokenConstraint;
 use super::detokenizer::{Detokenizer, FinishReason};
+use super::metrics::GenerationMetrics;
 use super::output::{GenerationStream, OutputSender, SequenceOutput, TokenOutput};
+use super::phases::Phases;
 use super::prefix_cache::{BlockHashes, PrefixCache};
 use super::prompt_scoring::{PromptScorer, non_finite_logits};
 use super::reservation::Reservation;
@@ -48,6 +50,7 @@ pub struct SequenceState {
     /// Number of full KV blocks whose hashes are in the prefix cache.
     pub cached_blocks: usize,
     block_hashes: BlockHashes,
+    phases: Phases,
 }
 
 /// Rows of a chunk whose logits are needed: those of the chunk's first tokens, and that of its last.
@@ -91,6 +94,7 @@ impl SequenceState {
             max_blocks: KvCacheShape::blocks_for_rows(max_rows),
             shared_blocks: 0,
             cached_blocks: 0,
+            phases: Phases::queued(),
         };
         (sequence, stream)
     }
@@ -136,6 +140,20 @@ impl SequenceState {
         (self.cached_blocks, self.shared_blocks) = (kv_cache.full_blocks().len(), kv_cache.blocks().len());
         (self.kv_cache, self.computed_tokens) = (kv_cache, token_count);
         token_count
+    }
+
+    /// Records that the sequence leaves the queue with `cached_tokens` of its prompt computed.
+    pub fn start_prefill(&mut self, cached_tokens: usize, metrics: &GenerationMetrics) {
+        self.phases.start_prefill(self.prompt_length, cached_tokens, metrics);
+    }
+
+    /// Records the end of a step.
+    pub fn end_step(&mut self, metrics: &GenerationMetrics) {
+        let generated = self.token_ids.len() - self.prompt_length;
+        self.phases.end_step(generated, metrics);
+        if self.is_finished {
+            self.phases.finish(generated, metrics);
+        }
     }
 
     /// Undoes [`Self::resume_from_cached_prefix`].

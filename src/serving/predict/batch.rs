@@ -1,5 +1,6 @@
 //! Computes batches: groups inputs by adapter, runs one forward pass, and returns each output to its request.
 
+use super::metrics::PredictMetrics;
 use super::queue::{Lane, OutputRow, PredictionQueue, QueueEntry};
 use crate::serving::errors::clone_error;
 use crate::serving::multi_adapter::AdapterGroup;
@@ -7,8 +8,8 @@ use espalier_core::error::{Error, Result};
 use espalier_tensor::worker_pool::thread_cpu_time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tracing::Span;
 
 /// Returns one row per input, in the order of the groups.
 pub type ForwardFn = dyn Fn(&[AdapterGroup]) -> Result<Vec<OutputRow>> + Send + Sync;
@@ -17,33 +18,34 @@ pub type ForwardFn = dyn Fn(&[AdapterGroup]) -> Result<Vec<OutputRow>> + Send + 
 /// one.
 const CONGESTION_SLOWDOWN: u32 = 20;
 
-/// Counters of the batches that were computed and of their inputs.
-#[derive(Default)]
-pub struct BatchCounters {
-    batches: AtomicU64,
-    inputs: AtomicU64,
-}
-
-impl BatchCounters {
-    pub fn batches(&self) -> u64 {
-        self.batches.load(Ordering::Relaxed)
-    }
-
-    pub fn inputs(&self) -> u64 {
-        self.inputs.load(Ordering::Relaxed)
-    }
-}
-
 /// Computes batches of a lane until the queue is closed and the lane empty.
-pub fn worker_loop(queue: &Arc<PredictionQueue>, lane: Lane, forward: &ForwardFn, counters: &BatchCounters) {
+pub fn worker_loop(queue: &Arc<PredictionQueue>, lane: Lane, forward: &ForwardFn, metrics: &PredictMetrics) {
     let mut not_before = Instant::now();
-    while let Some((entries, _batch)) = queue.next_batch(lane, not_before) {
+    while let Some((mut entries, _batch)) = queue.next_batch(lane, not_before) {
+        let _forward = start_forward_spans(&mut entries);
         let (started_at, cpu_time) = (Instant::now(), thread_cpu_time());
-        counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.inputs.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        metrics.start_batch(&entries, started_at);
         run_batch(entries, forward);
+        metrics.end_batch(started_at.elapsed());
         not_before = started_at + CONGESTION_SLOWDOWN * (thread_cpu_time() - cpu_time);
     }
+}
+
+/// Ends the wait of the entries, and returns a span of the forward pass for each request among them.
+fn start_forward_spans(batch: &mut [QueueEntry]) -> Vec<Span> {
+    batch.iter_mut().for_each(|entry| entry.spans.queue = Span::none());
+    let requests = batch.chunk_by(|one, other| one.request == other.request);
+    let span = |request: &[QueueEntry]| {
+        let tokens = batch.iter().map(|entry| entry.tokens.ids.len()).sum::<usize>();
+        tracing::debug_span!(
+            parent: &request[0].spans.request,
+            "forward",
+            inputs = request.len(),
+            batch_inputs = batch.len(),
+            batch_tokens = tokens
+        )
+    };
+    requests.filter(|request| !request[0].spans.request.is_disabled()).map(span).collect()
 }
 
 /// Responds to every entry with its output or an error. If the forward pass fails or panics, each request is computed
@@ -119,8 +121,9 @@ fn group_by_adapter(batch: &[QueueEntry]) -> (Vec<AdapterGroup>, Vec<usize>) {
 mod tests {
     use super::*;
     use crate::serving::adapters::AdapterHandle;
+    use crate::serving::predict::queue::EntrySpans;
     use espalier_core::model::Tokens;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::oneshot;
 
     /// Receivers of each request's inputs.
@@ -133,7 +136,14 @@ mod tests {
             let entry = |length: &usize| {
                 let (response, response_rx) = oneshot::channel();
                 let (adapter, tokens) = (AdapterHandle::named(adapter), Tokens::from_ids(vec![1; *length]));
-                entries.push(QueueEntry { adapter, tokens, request, enqueued_at: Instant::now(), response });
+                entries.push(QueueEntry {
+                    adapter,
+                    tokens,
+                    request,
+                    enqueued_at: Instant::now(),
+                    response,
+                    spans: EntrySpans::start(),
+                });
                 response_rx
             };
             lengths.iter().map(entry).collect()

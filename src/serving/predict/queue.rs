@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-pub use super::request_queue::{OutputRow, QueueEntry};
+pub use super::request_queue::{EntrySpans, OutputRow, QueueEntry};
 
 use super::request_queue::{RequestQueue, token_count};
 use super::throughput::Throughput;
@@ -357,12 +357,14 @@ impl QueuePermit {
     /// Queues the inputs of the request. Their channels close when the queue is closed.
     pub fn push(mut self, adapter: &AdapterHandle, inputs: Vec<Tokens>) -> QueuedRequest {
         let queue = Arc::clone(&self.queue);
+        let spans = EntrySpans::start();
         let mut state = queue.lock();
         let (request, enqueued_at) = (state.next_request, Instant::now());
         state.next_request += 1;
         let entry = |tokens| {
             let (response, response_rx) = oneshot::channel();
-            (QueueEntry { adapter: adapter.clone(), tokens, request, enqueued_at, response }, response_rx)
+            let (adapter, spans) = (adapter.clone(), spans.clone());
+            (QueueEntry { adapter, tokens, request, enqueued_at, response, spans }, response_rx)
         };
         let (entries, receivers): (Vec<_>, _) = inputs.into_iter().map(entry).unzip();
         let lane = Lane::of(token_count(&entries));

@@ -7,6 +7,7 @@ use espalier_core::model::Tokens;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 /// Least token budget of a batch when idle workers share the queue: smaller batches cost more overhead than they save.
 const MIN_WORKER_SHARE_TOKENS: usize = 256;
@@ -22,6 +23,24 @@ pub struct QueueEntry {
     pub request: u64,
     pub enqueued_at: Instant,
     pub response: oneshot::Sender<Result<OutputRow>>,
+    pub spans: EntrySpans,
+}
+
+/// Spans of an input: that of its request, and that of the request's wait, which ends with the last input that waits.
+#[derive(Clone)]
+pub struct EntrySpans {
+    /// None if the wait is not recorded.
+    pub request: Span,
+    pub queue: Span,
+}
+
+impl EntrySpans {
+    /// Begins the wait of the current request.
+    pub fn start() -> Self {
+        let queue = tracing::debug_span!("queue");
+        let request = if queue.is_disabled() { Span::none() } else { Span::current() };
+        Self { request, queue }
+    }
 }
 
 impl QueueEntry {
@@ -168,7 +187,17 @@ mod tests {
         let entry = |length: &usize| {
             let (response, response_rx) = oneshot::channel();
             let tokens = Tokens::from_ids(vec![1; *length]);
-            (QueueEntry { adapter: adapter.clone(), tokens, request, enqueued_at, response }, response_rx)
+            (
+                QueueEntry {
+                    adapter: adapter.clone(),
+                    tokens,
+                    request,
+                    enqueued_at,
+                    response,
+                    spans: EntrySpans::start(),
+                },
+                response_rx,
+            )
         };
         let (entries, receivers) = lengths.iter().map(entry).unzip();
         queue.push(entries);

@@ -24,6 +24,13 @@ pub struct DataDir {
     pub(super) gc_pins: GcPins,
 }
 
+/// Space of the file system of a data directory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub free_bytes: u64,
+    pub size_bytes: u64,
+}
+
 impl DataDir {
     /// Creates the directory if it is missing, and locks an instance in it: the oldest unlocked one, or a new one.
     ///
@@ -60,6 +67,13 @@ impl DataDir {
     /// their leases can expire at once.
     pub fn stale_instances(&self) -> &[Uuid] {
         &self.stale_instances
+    }
+
+    /// `None` if the file system does not say.
+    pub fn disk_space(&self) -> Option<DiskSpace> {
+        let filesystem = rustix::fs::statvfs(&self.root).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(filesystem.f_frsize);
+        Some(DiskSpace { free_bytes: bytes(filesystem.f_bavail), size_bytes: bytes(filesystem.f_blocks) })
     }
 
     pub(super) fn datasets_dir(&self) -> PathBuf {

@@ -20,5 +20,5 @@ mod gc_pins;
 mod instances;
 mod layout;
 
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, DiskSpace};
 pub use garbage_collection::{GcReport, LiveBlobs};

@@ -21,6 +21,9 @@ pub trait Store: AccessStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
+    /// Connections of this process.
+    fn connections(&self) -> Connections;
+
     /// Commits a write that changes nothing, which fails on a full disk and on a read-only database.
     async fn check_write(&self) -> Result<()>;
 

@@ -5,6 +5,7 @@ use super::database_error::Context;
 use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
 use super::row_codec::DecodeRow;
+use crate::store::model::Connections;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -12,6 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{SqlSafeStr, SqlStr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tracing::{Instrument, Span};
 
 /// Store in a database of one dialect.
 pub struct SqlStore<D: Dialect> {
@@ -37,19 +39,33 @@ impl<D: Dialect> SqlStore<D> {
         self.adapter_changes.fetch_add(1, Ordering::Release);
     }
 
+    pub fn connections(&self) -> Connections {
+        let pools = self.dialect.pools();
+        let idle: usize = pools.iter().map(|pool| pool.num_idle()).sum();
+        Connections {
+            open: pools.iter().map(|pool| pool.size()).sum(),
+            idle: u32::try_from(idle).unwrap_or(u32::MAX),
+            max: pools.iter().map(|pool| pool.options().get_max_connections()).sum(),
+        }
+    }
+
     pub async fn begin(&self) -> Result<Transaction<D>> {
-        Ok(Transaction(self.dialect.begin().await.context("beginning to write to the database")?))
+        let begin = self.dialect.begin().instrument(statement_span("begin"));
+        Ok(Transaction(begin.await.context("beginning to write to the database")?))
     }
 
     pub async fn fetch_optional(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
-        let mut connection = self.acquire_reader().await?;
-        match D::fetch_optional(&mut connection, sql.into_sql_str(), params).await {
-            Err(error) if is_connection_broken(&error) => {
-                let mut connection = self.replace_reader(connection).await?;
-                D::fetch_optional(&mut connection, sql.into_sql_str(), params).await
+        let fetch = async {
+            let mut connection = self.acquire_reader().await?;
+            match D::fetch_optional(&mut connection, sql.into_sql_str(), params).await {
+                Err(error) if is_connection_broken(&error) => {
+                    let mut connection = self.replace_reader(connection).await?;
+                    D::fetch_optional(&mut connection, sql.into_sql_str(), params).await
+                }
+                result => result,
             }
-            result => result,
-        }
+        };
+        fetch.instrument(statement_span(sql)).await
     }
 
     /// # Errors
@@ -59,14 +75,17 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     pub async fn fetch_all(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
-        let mut connection = self.acquire_reader().await?;
-        match D::fetch_all(&mut connection, sql.into_sql_str(), params).await {
-            Err(error) if is_connection_broken(&error) => {
-                let mut connection = self.replace_reader(connection).await?;
-                D::fetch_all(&mut connection, sql.into_sql_str(), params).await
+        let fetch = async {
+            let mut connection = self.acquire_reader().await?;
+            match D::fetch_all(&mut connection, sql.into_sql_str(), params).await {
+                Err(error) if is_connection_broken(&error) => {
+                    let mut connection = self.replace_reader(connection).await?;
+                    D::fetch_all(&mut connection, sql.into_sql_str(), params).await
+                }
+                result => result,
             }
-            result => result,
-        }
+        };
+        fetch.instrument(statement_span(sql)).await
     }
 
     async fn acquire_reader(&self) -> sqlx::Result<PoolConnection<D::Database>> {
@@ -107,11 +126,13 @@ impl<D: Dialect> SqlStore<D> {
 impl<D: Dialect> Transaction<D> {
     /// Executes a statement and returns the number of affected rows.
     pub async fn execute(&mut self, sql: impl SqlSafeStr + Send, params: &[Param<'_>]) -> sqlx::Result<u64> {
-        D::execute(&mut self.0, sql.into_sql_str(), params).await
+        let sql = sql.into_sql_str();
+        let span = statement_span(sql.as_str());
+        D::execute(&mut self.0, sql, params).instrument(span).await
     }
 
     pub async fn fetch_optional(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
-        D::fetch_optional(&mut self.0, sql.into_sql_str(), params).await
+        D::fetch_optional(&mut self.0, sql.into_sql_str(), params).instrument(statement_span(sql)).await
     }
 
     /// # Errors
@@ -127,8 +148,8 @@ impl<D: Dialect> Transaction<D> {
         lock: RowLock,
         params: &[Param<'_>],
     ) -> sqlx::Result<Option<Row<D>>> {
-        let sql: SqlStr = D::with_row_lock(sql, lock);
-        D::fetch_optional(&mut self.0, sql, params).await
+        let locking: SqlStr = D::with_row_lock(sql, lock);
+        D::fetch_optional(&mut self.0, locking, params).instrument(statement_span(sql)).await
     }
 
     /// Serializes the transactions that use the same keys, from here to their end.
@@ -142,8 +163,13 @@ impl<D: Dialect> Transaction<D> {
     }
 
     pub async fn commit(self) -> Result<()> {
-        self.0.commit().await.context("committing to the database")
+        self.0.commit().instrument(statement_span("commit")).await.context("committing to the database")
     }
+}
+
+/// Span of a statement, whose values are parameters and not in its text.
+fn statement_span(sql: &str) -> Span {
+    tracing::debug_span!("database", statement = sql)
 }
 
 pub fn sqlite_migrator() -> Migrator {
@@ -152,6 +178,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(2, "reliability", include_str!("../../../migrations/sqlite/0002_reliability.sql")),
         migration(3, "job metadata", include_str!("../../../migrations/sqlite/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/sqlite/0004_access.sql")),
+        migration(6, "trace context", include_str!("../../../migrations/sqlite/0006_trace_context.sql")),
     ])
 }
 
@@ -161,6 +188,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(2, "reliability", include_str!("../../../migrations/postgres/0002_reliability.sql")),
         migration(3, "job metadata", include_str!("../../../migrations/postgres/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/postgres/0004_access.sql")),
+        migration(6, "trace context", include_str!("../../../migrations/postgres/0006_trace_context.sql")),
     ])
 }
 

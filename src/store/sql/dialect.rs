@@ -30,6 +30,9 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// Connections for statements outside a transaction. These only read.
     fn reader_pool(&self) -> &Pool<Self::Database>;
 
+    /// All pools of connections.
+    fn pools(&self) -> Vec<&Pool<Self::Database>>;
+
     /// Begins a transaction that may write.
     async fn begin(&self) -> sqlx::Result<Transaction<'static, Self::Database>>;
 

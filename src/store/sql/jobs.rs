@@ -19,7 +19,7 @@ macro_rules! select_jobs {
         concat!(
             "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec, metadata,
                  created_by, progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
-                 lease_expires_at, created_at, started_at, finished_at
+                 lease_expires_at, created_at, started_at, finished_at, trace_context
              from jobs ",
             $rest
         )
@@ -127,8 +127,8 @@ pub async fn apply_transition<D: Dialect>(
 
 async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
     let sql = "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec, metadata,
-                   created_by, last_sequence, created_at)
-               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, 1, (select now from db_now))";
+                   created_by, trace_context, last_sequence, created_at)
+               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, 1, (select now from db_now))";
     let params = params![
         job.id,
         &job.owner,
@@ -139,6 +139,7 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json
         &json.spec,
         &json.metadata,
         &job.created_by,
+        &job.trace_context,
     ];
     match transaction.execute(sql, params).await {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::job_exists(job.id)),

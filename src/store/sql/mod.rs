@@ -44,6 +44,10 @@ impl<D: Dialect> Store for SqlStore<D> {
         D::NAME
     }
 
+    fn connections(&self) -> Connections {
+        SqlStore::connections(self)
+    }
+
     async fn check_write(&self) -> Result<()> {
         SqlStore::check_write(self).await
     }

@@ -64,6 +64,10 @@ impl Dialect for Postgres {
         &self.pool
     }
 
+    fn pools(&self) -> Vec<&PgPool> {
+        vec![&self.pool]
+    }
+
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
         self.pool.begin().await
     }

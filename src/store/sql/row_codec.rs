@@ -94,6 +94,7 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         created_at: row.timestamp("created_at")?,
         started_at: row.opt_timestamp("started_at")?,
         finished_at: row.opt_timestamp("finished_at")?,
+        trace_context: row.opt_text("trace_context")?,
     })
 }
 

@@ -64,6 +64,10 @@ impl Dialect for Sqlite {
         &self.reader_pool
     }
 
+    fn pools(&self) -> Vec<&SqlitePool> {
+        vec![&self.reader_pool, &self.writer_pool]
+    }
+
     /// Takes the file's write lock at once, so that what the transaction has read is unchanged when it writes.
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Sqlite>> {
         self.writer_pool.begin_with("begin immediate").await

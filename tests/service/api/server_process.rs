@@ -108,7 +108,7 @@ impl ServerProcess {
             Self { setup, child, address: String::new(), agent: config.into(), lines: Mutex::new(lines), log };
         let line = app.wait_for_log("\"listening\"");
         let line: Value = serde_json::from_str(&line).unwrap();
-        let address = line["fields"]["address"].as_str().or(line["address"].as_str()).unwrap();
+        let address = line["address"].as_str().unwrap();
         app.address = format!("http://{address}");
         app
     }

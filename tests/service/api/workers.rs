@@ -64,7 +64,7 @@ fn wait_for_attempt(api: &ServerProcess, job: &str, attempt: u32) {
 fn published_jobs(worker: &ServerProcess) -> Vec<String> {
     let log = worker.log();
     let lines = log.iter().filter(|line| line.contains("\"adapter published\""));
-    let job = |line: &String| serde_json::from_str::<Value>(line).unwrap()["span"]["job"].as_str().unwrap().to_string();
+    let job = |line: &String| serde_json::from_str::<Value>(line).unwrap()["job"].as_str().unwrap().to_string();
     lines.map(job).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Tests of `espalier doctor`.
 
+use crate::api::otlp_collector::Collector;
 use crate::api::server_process::ServerConfig;
 use crate::cli::run::run;
 use espalier_testing::jobs;
@@ -15,6 +16,25 @@ fn doctor_passes_on_a_healthy_machine() {
     assert!(shown.contains("tiny-bert") && shown.contains("sha256:"), "{shown}");
     assert!(shown.contains(&format!("espalier {} is running", env!("CARGO_PKG_VERSION"))), "{shown}");
     assert!(shown.contains("sqlite answers"), "{shown}");
+}
+
+#[test]
+fn doctor_checks_metrics_and_traces() {
+    let setup = ServerConfig::new().with_environment("ESPALIER_API_KEYS", "the-key-of-the-server");
+    let (app, collector) = (setup.start(), Collector::start());
+    let (model, data) = (jobs::fixture("tiny-bert"), setup.data_dir());
+    let address = app.url("").trim_start_matches("http://").to_string();
+    let flags =
+        ["doctor", "--model", model.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--listen", &address];
+    let key = ["--api-keys", "the-key-of-the-server"];
+    let shown = run(&[&flags[..], &key, &["--otlp-endpoint", &collector.endpoint]].concat()).success_stdout();
+    assert!(shown.contains("/metrics answers with") && shown.contains("accepts traces"), "{shown}");
+    assert_eq!(collector.spans().len(), 0, "an export without spans");
+    let failed =
+        run(&[&flags[..], &["--api-keys", "the-key-of-another-server"], &["--otlp-endpoint", "http://127.0.0.1:1"]]
+            .concat());
+    assert_eq!(failed.code, 1);
+    assert!(failed.out.contains("refuses the key") && failed.out.contains("does not accept traces"), "{}", failed.out);
 }
 
 #[test]

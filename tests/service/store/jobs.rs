@@ -23,6 +23,7 @@ async fn a_job_is_read_as_it_was_added(db: &Database) {
     let validation = db.add_dataset(new_dataset("b2")).await.unwrap();
     let mut new = new_job(add_dataset(&**db).await.id);
     new.validation_dataset_id = Some(validation.id);
+    new.trace_context = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 vendor=a".to_string());
     let job = db.add_job(new.clone(), MAX_QUEUED).await.unwrap();
     assert_eq!(job, db.job(OWNER, new.id).await.unwrap());
     assert_eq!((job.id, job.owner, job.name), (new.id, new.owner, new.name));
@@ -31,6 +32,7 @@ async fn a_job_is_read_as_it_was_added(db: &Database) {
     assert_eq!((job.status, job.requested_action, job.attempt), (Status::Queued, None, 0));
     assert_eq!((job.progress, job.metrics, job.adapter_id, job.error), (None, None, None, None));
     assert_eq!((job.started_at, job.finished_at), (None, None));
+    assert_eq!(job.trace_context, new.trace_context);
 }
 
 async fn job_of_another_owner_is_not_found(db: &Database) {

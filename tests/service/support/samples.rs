@@ -76,6 +76,7 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         spec: spec().into(),
         metadata: [("team".to_string(), "support".to_string())].into(),
         created_by: Some("none".to_string()),
+        trace_context: None,
     }
 }
 
@@ -126,6 +127,7 @@ pub fn progress(step: u64) -> Progress {
         eta_seconds: 109.5,
         new_rows: Vec::new(),
         has_new_checkpoint: false,
+        new_examples: 0,
     }
 }
 

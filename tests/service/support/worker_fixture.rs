@@ -55,7 +55,13 @@ impl WorkerFixture {
             training,
             data,
         };
-        let context = WorkerContext { base: tiny_base(), store, data_folder: Arc::new(data_dir), settings };
+        let context = WorkerContext {
+            base: tiny_base(),
+            store,
+            data_folder: Arc::new(data_dir),
+            settings,
+            metrics: Default::default(),
+        };
         Self { context, _temp_dir: temp_dir }
     }
 
@@ -96,6 +102,7 @@ impl WorkerFixture {
             spec,
             metadata: Default::default(),
             created_by: None,
+            trace_context: None,
         };
         self.store().add_job(job, 1000).await.unwrap().id
     }

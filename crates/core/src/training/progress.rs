@@ -22,6 +22,9 @@ pub struct Progress {
     /// Whether a checkpoint of this step is on disk.
     #[serde(skip)]
     pub has_new_checkpoint: bool,
+    /// Examples of the step since the last report; 0 if no step was made.
+    #[serde(skip)]
+    pub new_examples: u64,
 }
 
 /// Row of metrics: a function of data, spec and seed alone.
@@ -102,6 +105,7 @@ impl<'a> ProgressReporter<'a> {
             eta_seconds: 0.0,
             new_rows: Vec::new(),
             has_new_checkpoint: false,
+            new_examples: 0,
         };
         Self { on_progress, progress, reported_rows: 0, timer: None, segment: None }
     }
@@ -114,6 +118,7 @@ impl<'a> ProgressReporter<'a> {
         let flow = (self.on_progress)(&self.progress);
         self.progress.new_rows.clear();
         self.progress.has_new_checkpoint = false;
+        self.progress.new_examples = 0;
         match flow {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(reason) => Err(Interrupted::Stop(reason)),
@@ -145,6 +150,7 @@ impl<'a> ProgressReporter<'a> {
             self.progress.examples_per_second = rate * report.examples_per_step as f64;
             self.progress.eta_seconds = (total_steps - step) as f64 / rate;
         }
+        self.progress.new_examples = report.examples_per_step as u64;
         self.progress.step = step;
         self.progress.total_steps = total_steps;
         self.progress.epoch = report.step as f64 / report.steps_per_epoch as f64;

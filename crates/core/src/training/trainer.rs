@@ -29,6 +29,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::Span;
 
 /// Steps between two `train` rows.
 const LOGGING_STEPS: u64 = 10;
@@ -48,6 +49,8 @@ pub struct Trainer<'a> {
     features: CachedFeatures,
     /// Current epoch and the order of its examples.
     epoch_order: Option<(u64, Vec<usize>)>,
+    /// Span of the current epoch.
+    epoch_span: Span,
     total_steps: u64,
     hidden_size: usize,
 }
@@ -86,11 +89,13 @@ impl<'a> Trainer<'a> {
         let network =
             Arc::new(network.with_activation_budget(settings.activation_memory_bytes / settings.threads.max(1) as u64));
         let extractor = context.feature_extractor(spec, &network, &dataset);
+        let preparation = tracing::debug_span!("features").entered();
         let features = context.cached_features(&extractor, reporter)?;
         let head_init = match is_fresh && spec.head_reuse() != HeadReuse::Kept {
             true => context.fit_head_init(&extractor, &features, &state.parameters, reporter)?,
             false => None,
         };
+        drop(preparation);
         let mut trainer = Self {
             param_groups: param_groups(spec, &names, &state.parameters),
             pool: Arc::clone(&context.pool),
@@ -98,6 +103,7 @@ impl<'a> Trainer<'a> {
             hidden_size,
             features,
             epoch_order: None,
+            epoch_span: Span::none(),
             total_steps,
             dataset,
             state,
@@ -159,6 +165,7 @@ impl<'a> Trainer<'a> {
             if (step.is_multiple_of(steps_per_epoch) || is_last)
                 && self.state.trainer_state.last_evaluated_step != Some(step)
             {
+                let _span = tracing::debug_span!("evaluation", step).entered();
                 self.evaluate_and_record(reporter)?;
             }
             if is_last || step >= end_step || self.should_stop_early() {
@@ -186,6 +193,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn save(&self, checkpoint_dir: &mut CheckpointDir, reporter: &mut ProgressReporter) -> Result<()> {
+        let _span = tracing::debug_span!("checkpoint", step = self.state.trainer_state.step).entered();
         checkpoint_dir.save(&self.state, &self.parameter_names)?;
         reporter.mark_checkpointed();
         Ok(())
@@ -205,7 +213,9 @@ impl<'a> Trainer<'a> {
         if self.epoch_order.as_ref().is_none_or(|(of, _)| *of != epoch) {
             self.epoch_order =
                 Some((epoch, batching::shuffled_epoch(&self.dataset.training, hyperparameters.seed, epoch)));
+            self.epoch_span = tracing::debug_span!("epoch", epoch);
         }
+        let _in_epoch = self.epoch_span.clone().entered();
         let order = self.epoch_order.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
         let start = step_in_epoch * hyperparameters.examples_per_step();
         let batch = &order[start..order.len().min(start + hyperparameters.examples_per_step())];

@@ -18,6 +18,7 @@ pub(super) struct HubClient {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
+    headers: Vec<(&'static str, String)>,
     content: RepositoryContent,
 }
 
@@ -66,8 +67,8 @@ impl HubClient {
             .user_agent(concat!("espalier/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .build();
-        let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
-        Self { agent: config.new_agent(), endpoint, token, content }
+        let (endpoint, token, headers) = (settings.endpoint.clone(), settings.token.clone(), settings.headers.clone());
+        Self { agent: config.new_agent(), endpoint, token, headers, content }
     }
 
     /// Requests a file of a revision.
@@ -94,7 +95,10 @@ impl HubClient {
         let mut url = url.to_string();
         for _ in 0..=MAX_REDIRECTS {
             let is_hub_request = Origin::parse(&url).is_some_and(|origin| origin == hub_origin);
-            let response = self.send(&url, self.token.as_deref().filter(|_| is_hub_request))?;
+            let response = match is_hub_request {
+                true => self.send(&url, self.token.as_deref(), &self.headers)?,
+                false => self.send(&url, None, &[])?,
+            };
             if is_hub_request {
                 file_headers.merge(response.headers());
             }
@@ -109,8 +113,9 @@ impl HubClient {
         Err(Error::internal(format!("{url}: more than {MAX_REDIRECTS} redirects: check HF_ENDPOINT")))
     }
 
-    fn send(&self, url: &str, token: Option<&str>) -> Result<Response<Body>> {
-        let mut request = self.agent.get(url);
+    fn send(&self, url: &str, token: Option<&str>, headers: &[(&str, String)]) -> Result<Response<Body>> {
+        let mut request =
+            headers.iter().fold(self.agent.get(url), |request, (name, value)| request.header(*name, value));
         if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }

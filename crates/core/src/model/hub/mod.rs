@@ -191,6 +191,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// `HF_HUB_OFFLINE`.
     pub network: NetworkMode,
+    /// Further headers of every request to the hub itself, such as a trace context.
+    pub headers: Vec<(&'static str, String)>,
     /// `HF_HUB_CACHE`, or `HF_HOME`/hub, or `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
 }
@@ -223,6 +225,7 @@ impl Settings {
                 .map_or(DEFAULT_ENDPOINT.into(), |url| url.trim_end_matches('/').to_string()),
             token: non_empty("HF_TOKEN"),
             network: if offline { NetworkMode::Offline } else { NetworkMode::Online },
+            headers: Vec::new(),
             cache: path_variable("HF_HUB_CACHE").unwrap_or_else(|| hf_home().join("hub")),
         }
     }

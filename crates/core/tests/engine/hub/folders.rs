@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 
 fn offline() -> Settings {
     let endpoint = "http://127.0.0.1:1".to_string();
-    Settings { endpoint, token: None, network: NetworkMode::Offline, cache: PathBuf::from("/nowhere") }
+    Settings {
+        endpoint,
+        token: None,
+        network: NetworkMode::Offline,
+        headers: Vec::new(),
+        cache: PathBuf::from("/nowhere"),
+    }
 }
 
 fn name(folder: &Path) -> String {
