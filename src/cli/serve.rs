@@ -9,7 +9,7 @@ use crate::http::{
 };
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
-use crate::store::{self, Store, retention};
+use crate::store::{self, Store, expiry, retention};
 use crate::worker::{self, WorkerContext, Workers};
 use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
@@ -118,6 +118,9 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
     let (store, data_dir) = (Arc::clone(&components.store), Arc::clone(&components.data_dir));
     let (policy, interval) = (components.settings.retention, components.settings.retention_interval);
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, data_dir, policy, interval)));
+    let lifetimes = expiry::Lifetimes { idempotency_keys: components.settings.http.idempotency_ttl };
+    let expiry = expiry::run(Arc::clone(&components.store), lifetimes, interval);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(expiry));
     let workers = start_workers(&mut components);
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;

@@ -118,6 +118,14 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_CONCURRENT_CHECKS", value_name = "N", default_value = "2", value_parser = units::parse_count)]
     pub max_concurrent_checks: usize,
 
+    /// How long the answer to a request with an Idempotency-Key is kept
+    #[arg(long, env = "ESPALIER_IDEMPOTENCY_TTL", value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
+    pub idempotency_ttl: Duration,
+
+    /// Maximum size of an answer that is kept for an Idempotency-Key; a repeated request with a larger one gets 409 with its location
+    #[arg(long, env = "ESPALIER_IDEMPOTENCY_MAX_RESPONSE", value_name = "BYTES", default_value = "1MiB", value_parser = units::parse_bytes)]
+    pub idempotency_max_response: u64,
+
     /// Maximum number of open event streams (503 beyond it)
     #[arg(long, env = "ESPALIER_MAX_EVENT_STREAMS", value_name = "N", default_value = "1000", value_parser = units::parse_count)]
     pub max_event_streams: usize,
@@ -172,6 +180,8 @@ impl Flags {
             max_queued_jobs: self.max_queued_jobs,
             max_candidates: usize::try_from(self.max_candidates).unwrap_or(usize::MAX),
             max_concurrent_validations: self.max_concurrent_checks,
+            idempotency_ttl: self.idempotency_ttl,
+            idempotency_max_response: self.idempotency_max_response,
             max_event_streams: self.max_event_streams,
             event_poll_interval: self.event_poll_interval,
             sse_keep_alive_interval: self.sse_keep_alive,

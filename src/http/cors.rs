@@ -1,5 +1,6 @@
 //! Cross-origin requests of web pages (CORS), for the origins that `--cors-origins` names.
 
+use super::idempotency::IDEMPOTENT_REPLAYED;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
 use espalier_core::error::{Error, Result};
@@ -59,6 +60,7 @@ impl CorsOrigins {
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ignored-fields"),
             HeaderName::from_static("openai-processing-ms"),
+            IDEMPOTENT_REPLAYED,
             RETRY_AFTER,
             LOCATION,
         ];

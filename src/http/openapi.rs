@@ -3,14 +3,15 @@
 //! Errors that follow from the form of an operation (its body, parameters, method) are added here, so that none is forgotten.
 
 use super::auth::API_KEY;
-use super::auth::route_scopes::RoutePolicy;
+use super::auth::route_scopes::{Activity, RoutePolicy};
 use super::error::{PROBLEM_JSON, Problem};
+use super::idempotency::IDEMPOTENCY_KEY;
 use super::openai_error::{self, OpenAiError};
 use crate::store::Scope;
 use axum::http::Method;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn, PathItem};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AllOf, Object, Schema, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -70,6 +71,9 @@ pub fn complete_document(mut document: openapi::OpenApi) -> openapi::OpenApi {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             let name = method_name(&method);
+            if accepts_idempotency_key(path, &method) {
+                operation.parameters.get_or_insert_default().push(idempotency_key_parameter().into());
+            }
             let statuses = general_error_statuses(method, operation);
             if operation.security.is_none() {
                 operation.security = Some(security(name, path));
@@ -138,6 +142,22 @@ pub fn method_name(method: &HttpMethod) -> &'static str {
     }
 }
 
+/// Whether an operation reads `Idempotency-Key`: a POST that changes something.
+fn accepts_idempotency_key(path: &str, method: &HttpMethod) -> bool {
+    *method == HttpMethod::Post && RoutePolicy::of(&Method::POST, path).activity == Activity::Change
+}
+
+fn idempotency_key_parameter() -> Parameter {
+    let description = "Key of this request, such as a UUID. The same request with the same key within a day is not carried out again, but gets \
+        the first answer with the header `idempotent-replayed: true`. 409 while the first one is in flight; 422 for another request.";
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255)).build()))
+        .build()
+}
+
 /// Returns the error statuses that follow from the form of an operation.
 fn general_error_statuses(method: HttpMethod, operation: &Operation) -> BTreeSet<u16> {
     // The host is not allowed; there are too many connections, or the deadline has passed.
@@ -153,7 +173,12 @@ fn general_error_statuses(method: HttpMethod, operation: &Operation) -> BTreeSet
         let RefOr::T(parameter) = parameter else { continue };
         match parameter.parameter_in {
             ParameterIn::Path => statuses.insert(400),
-            ParameterIn::Query | ParameterIn::QueryString | ParameterIn::Header => statuses.insert(422),
+            ParameterIn::Query | ParameterIn::QueryString => statuses.insert(422),
+            ParameterIn::Header if parameter.name.eq_ignore_ascii_case(IDEMPOTENCY_KEY.as_str()) => {
+                statuses.extend([400, 409, 422]);
+                true
+            }
+            ParameterIn::Header => statuses.insert(422),
             ParameterIn::Cookie => false,
         };
     }

@@ -1,6 +1,7 @@
 //! Router: groups the routes by authentication and deadline, and collects the OpenAPI document from them.
 
 use super::auth::audit::Operations;
+use super::idempotency::with_idempotency;
 use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
 use super::openapi::{self, ApiDoc};
 use super::state::AppState;
@@ -70,13 +71,13 @@ impl RouteGroups {
 pub fn router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
     let generation_timeout = state.settings.generation_timeout;
-    let access = || state.access.clone();
+    let protect = |routes| require_auth(with_idempotency(routes, &state), state.access.clone());
     let RouteGroups { public, standard, generation, uploads } = route_groups();
     let groups = RouteGroups {
         public: with_deadline(public, request_timeout),
-        standard: require_auth(with_deadline(standard, request_timeout), access()),
-        generation: require_auth(with_deadline(generation, generation_timeout), access()),
-        uploads: require_auth(uploads, access()),
+        standard: protect(with_deadline(standard, request_timeout)),
+        generation: protect(with_deadline(generation, generation_timeout)),
+        uploads: protect(uploads),
     };
     build_router(groups.merged(), state)
 }

@@ -133,6 +133,10 @@ pub struct Settings {
     pub max_candidates: usize,
     /// Datasets and adapters validated at once, each held in memory, and adapters downloaded at once; others wait. Default 2.
     pub max_concurrent_validations: usize,
+    /// How long the answer to an `Idempotency-Key` is kept. Default 24 h.
+    pub idempotency_ttl: Duration,
+    /// Maximum size of an answer that is kept, in bytes. Default 1 MiB.
+    pub idempotency_max_response: u64,
     /// Maximum number of open event streams. Default 1000.
     pub max_event_streams: usize,
     /// Interval at which an event stream polls the store. Default 1 s.
@@ -171,6 +175,8 @@ impl Default for Settings {
             max_queued_jobs: 1000,
             max_candidates: 16,
             max_concurrent_validations: 2,
+            idempotency_ttl: Duration::from_secs(24 * 3600),
+            idempotency_max_response: MIB,
             max_event_streams: 1000,
             event_poll_interval: Duration::from_secs(1),
             sse_keep_alive_interval: Duration::from_secs(15),

@@ -1,6 +1,7 @@
 //! Persistence: jobs, adapters and datasets in SQL, and large files in the data directory ([`blobs`]).
 
 pub mod blobs;
+pub mod expiry;
 pub mod interface;
 pub mod model;
 pub mod retention;
@@ -10,7 +11,7 @@ mod job_state_machine;
 mod sql;
 
 pub use errors::{adapter_not_found, none_if_not_found};
-pub use interface::{AccessStore, Store};
+pub use interface::{AccessStore, IdempotencyStore, Store};
 pub use model::*;
 
 use espalier_core::error::{Error, Result};

@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod idempotency;
 mod audit;
 
 pub use access::{
@@ -9,6 +10,7 @@ pub use access::{
     is_owner_name,
 };
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
+pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
 
 use chrono::{DateTime, Utc};

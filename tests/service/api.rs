@@ -31,6 +31,7 @@ mod from_adapter;
 mod generation;
 mod http;
 mod http2;
+mod idempotency;
 mod isolation;
 mod job_traces;
 mod jobs;

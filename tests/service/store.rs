@@ -37,6 +37,7 @@ mod connections;
 mod datasets;
 mod events;
 mod helpers;
+mod idempotency;
 mod jobs;
 mod leases;
 mod pages;

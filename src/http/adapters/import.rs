@@ -10,7 +10,6 @@ use espalier_core::artifact::{self, Artifact, ImportRequest, ImportSource, Publi
 use espalier_core::error::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// How an adapter was imported, in the field `provenance.origin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +28,14 @@ impl Origin {
     }
 }
 
-/// Imports the adapter of a request.
+/// Imports the adapter of a request. If an earlier attempt of the request has done so, that adapter is returned.
 ///
 /// # Errors
 /// As [`import_source`]; as [`source::locate`] for a source.
 pub async fn import_adapter(state: &AppState, caller: &Caller, request: AdapterImport) -> Result<Adapter> {
+    if let Some(adapter) = find_created(state, caller).await? {
+        return Ok(adapter);
+    }
     let AdapterImport { content, name, import } = request;
     match content {
         ImportContent::Upload(upload) => {
@@ -48,6 +50,12 @@ pub async fn import_adapter(state: &AppState, caller: &Caller, request: AdapterI
             import_source(state, caller, found, name, import, Origin::Import).await
         }
     }
+}
+
+/// Finds the adapter that an earlier attempt of the request has imported.
+pub async fn find_created(state: &AppState, caller: &Caller) -> Result<Option<Adapter>> {
+    let reference = Reference::Id(caller.new_object_id.get());
+    caller.new_object_id.find_created(state.store.adapter(&caller.owner, &reference)).await
 }
 
 /// Validates an adapter, writes its folder, then inserts its row.
@@ -94,7 +102,7 @@ async fn persist_adapter(
     });
     let description = description.await?;
     let new_adapter = NewAdapter {
-        id: Uuid::now_v7(),
+        id: caller.new_object_id.get(),
         owner: caller.owner.clone(),
         name,
         job_id: None,

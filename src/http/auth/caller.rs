@@ -2,8 +2,10 @@
 
 use super::credential::Credential;
 use crate::http::error::{ApiError, ApiResult};
+use crate::http::new_object_id::NewObjectId;
 use crate::store::{DatasetLimits, OwnerLimits, Reference, Store, adapter_not_found};
 use axum::extract::FromRequestParts;
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use espalier_core::error::{Error, Result};
 use std::sync::Arc;
@@ -13,22 +15,31 @@ use std::sync::Arc;
 pub struct Caller {
     pub owner: String,
     pub credential: Arc<Credential>,
+    /// Id of the object that the call creates.
+    pub new_object_id: NewObjectId,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
-        let caller = parts.extensions.get::<Self>().cloned();
-        caller.ok_or_else(|| {
-            Error::internal("a route with the Caller extractor is missing the authentication middleware").into()
-        })
+        Ok(Self::of(&parts.extensions)?)
     }
 }
 
 impl Caller {
+    /// Caller of a request that has passed the authentication.
+    ///
+    /// # Errors
+    /// `Internal` on a route without that middleware.
+    pub fn of(extensions: &Extensions) -> Result<Self> {
+        extensions.get::<Self>().cloned().ok_or_else(|| {
+            Error::internal("a route with the Caller extractor is missing the authentication middleware")
+        })
+    }
+
     pub fn new(credential: Arc<Credential>) -> Self {
-        Self { owner: credential.owner.name.clone(), credential }
+        Self { owner: credential.owner.name.clone(), credential, new_object_id: NewObjectId::random() }
     }
 
     pub fn limits(&self) -> &OwnerLimits {

@@ -53,11 +53,15 @@ impl DatasetSource {
     }
 }
 
-/// Validates the request and queues the job.
+/// Validates the request and queues the job. If an earlier attempt of the request has queued it, that job is returned.
 ///
 /// # Errors
 /// `Invalid` if the request or a row is invalid, `NotFound` for an unknown dataset, `Busy` if too many jobs are queued.
 pub async fn submit(state: &AppState, caller: &Caller, submission: JobSubmission) -> ApiResult<Job> {
+    let new_id = caller.new_object_id;
+    if let Some(job) = new_id.find_created(state.store.job(&caller.owner, new_id.get())).await? {
+        return Ok(job);
+    }
     let validated = validate_submission(state, caller, submission).await?;
     let (state, caller) = (state.clone(), caller.clone());
     Ok(spawn_detached("queueing a job", async move { persist(&state, &caller, validated).await }).await?)
@@ -313,7 +317,7 @@ async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmissi
     };
     let dataset_id = dataset.id;
     let job = NewJob {
-        id: Uuid::now_v7(),
+        id: caller.new_object_id.get(),
         owner: owner.to_string(),
         name,
         dataset_id,

@@ -83,6 +83,10 @@ async fn load_lora_adapter(
         return Err(bad_request("/lora_path", "Both 'lora_name' and 'lora_path' must be provided.").into());
     };
     let name = checked_name(&state, name)?;
+    let loaded = || format!("Success: LoRA adapter '{name}' added successfully.").into_response();
+    if import::find_created(&state, &caller).await?.is_some() {
+        return Ok(ignored.add_to(loaded()));
+    }
     if !request.load_inplace && find_by_name(&state, &caller.owner, &name).await?.is_some() {
         let message = format!(
             "The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set \
@@ -95,7 +99,7 @@ async fn load_lora_adapter(
     let found = run_blocking("finding an adapter", find).await?;
     let import = ImportRequest { base: request.base_model_name, ..ImportRequest::default() };
     import::import_source(&state, &caller, found, Some(name.clone()), import, Origin::LoadLoraAdapter).await?;
-    Ok(ignored.add_to(format!("Success: LoRA adapter '{name}' added successfully.").into_response()))
+    Ok(ignored.add_to(loaded()))
 }
 
 /// Unload a LoRA adapter

@@ -1,8 +1,10 @@
 //! [`Store`], the interface of the database. All its times come from the database's clock.
 
 mod access;
+mod idempotency;
 
 pub use access::AccessStore;
+pub use idempotency::IdempotencyStore;
 
 use super::model::*;
 use async_trait::async_trait;
@@ -17,7 +19,7 @@ use uuid::Uuid;
 /// A row of another owner is `NotFound`. A write under a lease names the lease epoch. If the epoch is not the row's
 /// current one, the write is a `Conflict` (`lease_lost`) and changes nothing.
 #[async_trait]
-pub trait Store: AccessStore {
+pub trait Store: AccessStore + IdempotencyStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
@@ -131,7 +133,7 @@ pub trait Store: AccessStore {
     /// Adds the adapter, points its name to it and finishes the job with its metrics, in one transaction. A requested
     /// action has no effect any more. If an earlier call has published this adapter, its row is returned.
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &serde_json::Value) -> Result<Adapter>;
-    /// Expires the leases of an instance whose process has ended, and returns their number.
+    /// Expires the leases of an instance whose process has ended, and returns the number of its jobs.
     async fn expire_leases_of_instance(&self, instance_id: Uuid) -> Result<u64>;
 
     // events

@@ -179,6 +179,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(3, "job metadata", include_str!("../../../migrations/sqlite/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/sqlite/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/sqlite/0006_trace_context.sql")),
+        migration(8, "idempotency keys", include_str!("../../../migrations/sqlite/0008_idempotency_keys.sql")),
     ])
 }
 
@@ -189,6 +190,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(3, "job metadata", include_str!("../../../migrations/postgres/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/postgres/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/postgres/0006_trace_context.sql")),
+        migration(8, "idempotency keys", include_str!("../../../migrations/postgres/0008_idempotency_keys.sql")),
     ])
 }
 

@@ -17,6 +17,7 @@ mod database_error;
 mod datasets;
 mod dialect;
 mod events;
+mod idempotency;
 mod jobs;
 mod owners;
 mod pagination;

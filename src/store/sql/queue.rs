@@ -5,7 +5,7 @@ use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::jobs::{self, select_job_states};
 use super::row_codec::{self, DecodeRow};
-use super::{adapters, datasets, events};
+use super::{adapters, datasets, events, idempotency};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, ClaimDecision, JobState, Transition};
 use crate::store::model::{Adapter, ClaimedJob, Dataset, Lease, NewAdapter, RequestedAction, WorkerId};
@@ -131,6 +131,7 @@ pub async fn position<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> 
 pub async fn expire_leases_of_instance<D: Dialect>(store: &SqlStore<D>, instance: Uuid) -> Result<u64> {
     let mut transaction = store.begin().await?;
     let expired = expire_leases(&mut transaction, instance).await?;
+    idempotency::release_instance(&mut transaction, instance).await?;
     transaction.commit().await?;
     Ok(expired)
 }
