@@ -48,7 +48,7 @@ const CRATES: [Layer; 32] = [
     ("flate2", &["artifact", "dataset", "http"]),
     ("tar", &["artifact"]),
     ("parquet", &["dataset"]),
-    ("ureq", &["model", "http", "cli", "telemetry"]),
+    ("ureq", &["model", "worker", "http", "cli", "telemetry"]),
     ("jsonwebtoken", &["http"]),
     ("llguidance", &["serving"]),
     ("sqlx", &["store"]),

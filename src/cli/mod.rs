@@ -26,6 +26,7 @@ mod sse;
 mod train;
 mod upload;
 mod usage_hints;
+mod webhooks;
 
 use crate::config::Config;
 use crate::http;
@@ -63,6 +64,8 @@ enum Command {
     Adapters(adapters::AdaptersArgs),
     /// Create, list, rotate and revoke API keys (needs the key of an administrator)
     Keys(keys::KeysArgs),
+    /// Create, test and delete webhooks, which are called when a job ends
+    Webhooks(webhooks::WebhooksArgs),
     /// Check whether a server would start and work on this machine
     ///
     /// Takes the flags and environment variables of `serve`.
@@ -96,6 +99,7 @@ fn run(command: Command) -> CliResult {
         Command::Jobs(jobs) => jobs::run(&jobs),
         Command::Adapters(adapters) => adapters::run(&adapters),
         Command::Keys(keys) => keys::run(&keys),
+        Command::Webhooks(webhooks) => webhooks::run(&webhooks),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Openapi => Output::new(OutputFormat::Human).write_line(http::openapi_yaml()?.trim_end()),
         Command::Health(health) => health::run(&health),

@@ -10,7 +10,7 @@ use crate::http::{
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{self, Store, expiry, retention};
-use crate::worker::{self, WorkerContext, Workers};
+use crate::worker::{self, WorkerContext, Workers, webhooks};
 use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
 use std::io;
@@ -118,9 +118,14 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
     let (store, data_dir) = (Arc::clone(&components.store), Arc::clone(&components.data_dir));
     let (policy, interval) = (components.settings.retention, components.settings.retention_interval);
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, data_dir, policy, interval)));
-    let lifetimes = expiry::Lifetimes { idempotency_keys: components.settings.http.idempotency_ttl };
+    let lifetimes = expiry::Lifetimes {
+        idempotency_keys: components.settings.http.idempotency_ttl,
+        webhook_deliveries: components.settings.webhooks.keep_deliveries,
+    };
     let expiry = expiry::run(Arc::clone(&components.store), lifetimes, interval);
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(expiry));
+    let deliverer = webhooks::run(Arc::clone(&components.store), components.settings.webhooks.clone());
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(deliverer));
     let workers = start_workers(&mut components);
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;
@@ -213,6 +218,7 @@ fn build_state(
         artifact_settings: settings.artifact,
         adapter_imports: Arc::new(AdapterImports { folder: settings.import_folder, hub: settings.hub }),
         access,
+        webhooks: Arc::new(settings.webhooks),
         access_sync,
         usage,
         shutdown,

@@ -12,6 +12,7 @@ mod storage;
 mod telemetry;
 mod training;
 mod units;
+mod webhooks;
 
 pub use access::{AccessSettings, Secret};
 pub use training::Role;
@@ -37,6 +38,8 @@ pub struct Config {
     access: access::Flags,
     #[command(flatten)]
     jwt: jwt::Flags,
+    #[command(flatten)]
+    webhooks: webhooks::Flags,
     #[command(flatten)]
     training: training::Flags,
     #[command(flatten)]
@@ -95,6 +98,7 @@ pub struct Settings {
     pub admin_keys: Vec<Secret>,
     /// Bearer tokens of an OpenID Connect provider.
     pub jwt: Option<http::JwtSettings>,
+    pub webhooks: worker::webhooks::WebhookSettings,
     pub role: Role,
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
@@ -128,6 +132,7 @@ impl Config {
             api_keys: access.api_keys,
             admin_keys: access.admin_keys,
             jwt,
+            webhooks: self.webhooks.resolve()?,
             role: self.training.role,
             worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),

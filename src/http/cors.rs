@@ -1,6 +1,6 @@
 //! Cross-origin requests of web pages (CORS), for the origins that `--cors-origins` names.
 
-use super::idempotency::IDEMPOTENT_REPLAYED;
+use super::idempotency_header::IDEMPOTENT_REPLAYED;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
 use espalier_core::error::{Error, Result};

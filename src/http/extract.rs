@@ -8,6 +8,7 @@ use super::request_decompression::InvalidEncoding;
 use super::spawn::run_blocking;
 use super::state::AppState;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -206,11 +207,32 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let PathParam(text) = PathParam::from_request_parts(parts, state).await?;
-        Uuid::parse_str(&text).map(Self).map_err(|_| {
-            let detail = format!("\"{text}\" is not an id: give the UUID that the list shows");
-            Error::not_found("not_found", detail).into()
-        })
+        parse_id(&text).map(Self)
     }
+}
+
+/// Extracts two ids from the path; 404 if one is not a UUID.
+pub struct PathIds(pub Uuid, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathIds {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let path = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
+        let axum::extract::Path((first, second)) = path.map_err(unreadable_path)?;
+        Ok(Self(parse_id(&first)?, parse_id(&second)?))
+    }
+}
+
+fn parse_id(text: &str) -> ApiResult<Uuid> {
+    Uuid::parse_str(text).map_err(|_| {
+        let detail = format!("\"{text}\" is not an id: give the UUID that the list shows");
+        Error::not_found("not_found", detail).into()
+    })
+}
+
+fn unreadable_path(rejection: PathRejection) -> ApiError {
+    ApiError::bad_request("unreadable_path", format!("the path is wrong: {}", rejection.body_text()))
 }
 
 /// Extracts the percent-decoded path parameter of a route with exactly one.
@@ -221,9 +243,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParam {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        path.map(|path| Self(path.0)).map_err(|rejection| {
-            ApiError::bad_request("unreadable_path", format!("the path is wrong: {}", rejection.body_text()))
-        })
+        path.map(|path| Self(path.0)).map_err(unreadable_path)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod generation;
 mod guarded_body;
 pub mod health;
 mod idempotency;
+mod idempotency_header;
 mod inference;
 pub mod job_metrics;
 pub mod jobs;
@@ -59,6 +60,7 @@ mod state;
 mod tokenize;
 mod upload;
 pub mod usage;
+pub mod webhooks;
 
 pub use access_sync::AccessSync;
 pub use allowed_hosts::AllowedHosts;

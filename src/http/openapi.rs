@@ -5,7 +5,7 @@
 use super::auth::API_KEY;
 use super::auth::route_scopes::{Activity, RoutePolicy};
 use super::error::{PROBLEM_JSON, Problem};
-use super::idempotency::IDEMPOTENCY_KEY;
+use super::idempotency_header::IDEMPOTENCY_KEY;
 use super::openai_error::{self, OpenAiError};
 use crate::store::Scope;
 use axum::http::Method;
@@ -41,6 +41,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "embeddings", description = "Embeddings and reranking in the format of Text Embeddings Inference."),
         (name = "openai", description = "OpenAI-compatible generation, embeddings, files and fine-tuning. Errors have OpenAI's format."),
         (name = "access", description = "Keys, owners with their limits, usage and the audit log."),
+        (name = "webhooks", description = "URLs that are called when a job ends, signed as in Standard Webhooks."),
         (name = "base", description = "The frozen base model."),
         (name = "operations", description = "Health, metrics and this document."),
     ),

@@ -7,7 +7,7 @@ use super::openapi::{self, ApiDoc};
 use super::state::AppState;
 use super::{
     adapters, audit_log, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, keys,
-    metrics_endpoint, openai, owners, predict, session, tokenize, usage,
+    metrics_endpoint, openai, owners, predict, session, tokenize, usage, webhooks,
 };
 use axum::Router;
 use espalier_core::error::{Context, Result};
@@ -46,6 +46,7 @@ fn route_groups() -> RouteGroups {
             .merge(owners::routes())
             .merge(usage::routes())
             .merge(audit_log::routes())
+            .merge(webhooks::routes())
             .merge(base::routes())
             .merge(metrics_endpoint::routes()),
         generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),

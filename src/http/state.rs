@@ -12,6 +12,7 @@ use super::usage::UsageCounters;
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{OwnerLimits, Store};
+use crate::worker::webhooks::WebhookSettings;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use espalier_core::model::{BaseModel, hub};
@@ -36,6 +37,7 @@ pub struct AppState {
     pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,
     pub adapter_imports: Arc<AdapterImports>,
+    pub webhooks: Arc<WebhookSettings>,
     pub access: Arc<Access>,
     pub access_sync: AccessSync,
     pub usage: Arc<UsageCounters>,

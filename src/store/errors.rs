@@ -83,6 +83,33 @@ pub fn adapter_exists(id: Uuid) -> Error {
     Error::conflict("adapter_exists", format!("there is an adapter {id} already: every adapter needs an id of its own"))
 }
 
+pub fn webhook_not_found(id: Uuid) -> Error {
+    Error::not_found("webhook_not_found", format!("there is no webhook {id}: GET /webhooks lists them"))
+}
+
+pub fn too_many_webhooks(limit: u64) -> Error {
+    let detail =
+        format!("there are {limit} webhooks already, as many as an owner may have (--max-webhooks): delete one");
+    Error::conflict("too_many_webhooks", detail)
+}
+
+pub fn webhook_disabled(id: Uuid) -> Error {
+    let detail =
+        format!("the webhook {id} is disabled, because its endpoint failed: enable it with POST /webhooks/{id}/enable");
+    Error::conflict("webhook_disabled", detail)
+}
+
+pub fn delivery_not_found(id: Uuid) -> Error {
+    Error::not_found(
+        "delivery_not_found",
+        format!("there is no delivery {id} of this webhook: its deliveries list them"),
+    )
+}
+
+pub fn delivery_pending(id: Uuid) -> Error {
+    Error::conflict("delivery_pending", format!("the delivery {id} has not ended: it is sent without a request"))
+}
+
 pub fn job_over(id: Uuid, status: Status) -> Error {
     let detail = format!("the job {id} is over ({}): there is nothing left to cancel", status.as_str());
     Error::conflict("job_over", detail)

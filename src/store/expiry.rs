@@ -10,20 +10,25 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
     pub idempotency_keys: Duration,
+    pub webhook_deliveries: Duration,
 }
 
 /// Deletes expired rows now and at every interval.
 pub async fn run(store: Arc<dyn Store>, lifetimes: Lifetimes, interval: Duration) -> Infallible {
     loop {
         match delete_expired(store.as_ref(), &lifetimes).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "expired idempotency keys deleted"),
+            Ok((0, 0)) => {}
+            Ok((keys, deliveries)) => {
+                tracing::info!(idempotency_keys = keys, webhook_deliveries = deliveries, "expired rows deleted");
+            }
             Err(error) => tracing::warn!(%error, "expired rows not deleted; trying again later"),
         }
         tokio::time::sleep(interval).await;
     }
 }
 
-async fn delete_expired(store: &dyn Store, lifetimes: &Lifetimes) -> Result<u64> {
-    store.delete_expired_requests(lifetimes.idempotency_keys).await
+/// Returns the numbers of deleted idempotency keys and deliveries.
+async fn delete_expired(store: &dyn Store, lifetimes: &Lifetimes) -> Result<(u64, u64)> {
+    let keys = store.delete_expired_requests(lifetimes.idempotency_keys).await?;
+    Ok((keys, store.delete_old_deliveries(lifetimes.webhook_deliveries).await?))
 }

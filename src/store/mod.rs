@@ -11,7 +11,7 @@ mod job_state_machine;
 mod sql;
 
 pub use errors::{adapter_not_found, none_if_not_found};
-pub use interface::{AccessStore, IdempotencyStore, Store};
+pub use interface::{AccessStore, IdempotencyStore, Store, WebhookStore};
 pub use model::*;
 
 use espalier_core::error::{Error, Result};

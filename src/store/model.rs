@@ -2,16 +2,20 @@
 
 mod access;
 mod adapters;
-mod idempotency;
 mod audit;
+mod idempotency;
+mod webhooks;
 
 pub use access::{
     AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
     is_owner_name,
 };
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
-pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
+pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
+pub use webhooks::{
+    ClaimedDelivery, DeliveryOutcome, DeliveryStatus, NewWebhook, Webhook, WebhookDelivery, WebhookEvent,
+};
 
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};

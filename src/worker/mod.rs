@@ -28,6 +28,7 @@ mod progress_channel;
 mod publish;
 mod slot;
 mod stop_signal;
+pub mod webhooks;
 
 /// Running worker slots.
 pub struct Workers {

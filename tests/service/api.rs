@@ -66,4 +66,5 @@ mod tokens;
 mod tools;
 mod traces;
 mod user_files;
+mod webhooks;
 mod workers;

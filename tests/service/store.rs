@@ -45,3 +45,4 @@ mod publishing;
 mod requested_actions;
 mod retention;
 mod sharing;
+mod webhooks;

@@ -129,7 +129,12 @@ impl HashedBody {
 ///
 /// # Errors
 /// 413 beyond `limit` bytes; 408 or 400 for a body that breaks off.
-pub(super) async fn hash_body(headers: &HeaderMap, body: Body, timeouts: BodyTimeouts, limit: u64) -> ApiResult<String> {
+pub(super) async fn hash_body(
+    headers: &HeaderMap,
+    body: Body,
+    timeouts: BodyTimeouts,
+    limit: u64,
+) -> ApiResult<String> {
     let mut hasher = BodyHasher::new(headers);
     hash_stream(&mut hasher, body.into_data_stream(), timeouts, limit).await?;
     Ok(hasher.finish())
@@ -235,7 +240,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_handler_does_not_read_is_hashed_too() {
         let timeouts = || BodyTimeouts::new(std::time::Duration::from_secs(5), 1, std::time::Duration::from_secs(5));
-        let chunks = || futures_util::stream::iter([&b"ab"[..], b"c"].map(|chunk| Ok::<_, axum::Error>(Bytes::from_static(chunk))));
+        let chunks = || {
+            futures_util::stream::iter([&b"ab"[..], b"c"].map(|chunk| Ok::<_, axum::Error>(Bytes::from_static(chunk))))
+        };
         let expected = hash_body(&HeaderMap::new(), Body::from("abc"), timeouts(), 10).await.unwrap();
         for read in 0..=3 {
             let (body, hashed) = HashedBody::new(&HeaderMap::new(), Body::from_stream(chunks()));

@@ -8,17 +8,16 @@
 mod body_hash;
 mod response;
 
-pub use response::IDEMPOTENT_REPLAYED;
-
 use super::auth::Caller;
 use super::auth::route_scopes::{Activity, RoutePolicy};
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
+use super::idempotency_header::IDEMPOTENCY_KEY;
 use super::new_object_id::NewObjectId;
 use super::state::{AppState, Settings};
 use crate::store::{KeyedRequest, RequestClaim, RequestStart, StoredResponse};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use body_hash::{HashedBody, hash_body};
@@ -26,8 +25,6 @@ use sha2::{Digest, Sha256};
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
-
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const MAX_KEY_LENGTH: usize = 255;
 /// Time after which the key of a process that has ended is free for the next attempt.

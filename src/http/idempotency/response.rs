@@ -1,15 +1,13 @@
 //! Stored responses.
 
 use crate::http::error::{ApiError, ApiResult};
+use crate::http::idempotency_header::IDEMPOTENT_REPLAYED;
 use crate::store::StoredResponse;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use espalier_core::error::Context;
-
-/// Header of a stored response.
-pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Headers that are stored; the others belong to the connection or to one attempt.
 const STORED_HEADERS: [HeaderName; 3] = [CONTENT_TYPE, LOCATION, HeaderName::from_static("x-ignored-fields")];
@@ -55,7 +53,8 @@ pub(super) fn replay(stored: StoredResponse) -> ApiResult<Response> {
 
 fn not_stored(headers: &[(String, String)]) -> ApiError {
     let location = headers.iter().find(|(name, _)| name == LOCATION.as_str());
-    let place = location.map_or_else(|| "the list shows it".to_string(), |(_, location)| format!("GET {location} shows it"));
+    let place =
+        location.map_or_else(|| "the list shows it".to_string(), |(_, location)| format!("GET {location} shows it"));
     let detail = format!(
         "the request with this Idempotency-Key was carried out, and its answer was not stored, because it is large or holds a \
          secret: {place}"
@@ -90,7 +89,8 @@ mod tests {
 
     #[tokio::test]
     async fn large_and_secret_responses_are_not_stored() {
-        let original = || (StatusCode::CREATED, [(LOCATION, "/keys/1")], Json(json!({"key": "secret"}))).into_response();
+        let original =
+            || (StatusCode::CREATED, [(LOCATION, "/keys/1")], Json(json!({"key": "secret"}))).into_response();
         let mut secret = original();
         secret.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (response, limit) in [(secret, 100), (original(), 4)] {

@@ -15,9 +15,9 @@ use super::openapi::{
 use super::owners::{check_positive, parse_owner};
 use super::pagination::{List, ListQuery, PageParams};
 use super::state::AppState;
-use crate::store::{NamePattern, NewApiKey};
+use crate::store::{ApiKey, NamePattern, NewApiKey};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -70,9 +70,7 @@ async fn create_key(state: AppState, caller: Caller, Json(request): Json<NewKeyR
     let new_key = to_new_key(request, &key, &caller.credential.name)?;
     let added = state.store.add_api_key(new_key).await?;
     state.access_sync.refresh().await?;
-    let location = [(LOCATION, format!("/keys/{}", added.id))];
-    let body = axum::Json(NewKey { key, details: ApiKeyView::new(added, now()) });
-    Ok((StatusCode::CREATED, location, body).into_response())
+    Ok(created(key, added))
 }
 
 /// List keys
@@ -156,9 +154,14 @@ async fn rotate_key(
     let old_expires_at = state.store.now().await? + grace;
     let added = state.store.rotate_api_key(id, new_key, old_expires_at).await?;
     state.access_sync.refresh().await?;
-    let location = [(LOCATION, format!("/keys/{}", added.id))];
+    Ok(created(key, added))
+}
+
+/// The only response with the key itself, which no cache may keep.
+fn created(key: String, added: ApiKey) -> Response {
+    let headers = [(LOCATION, format!("/keys/{}", added.id)), (CACHE_CONTROL, "no-store".to_string())];
     let body = axum::Json(NewKey { key, details: ApiKeyView::new(added, now()) });
-    Ok((StatusCode::CREATED, location, body).into_response())
+    (StatusCode::CREATED, headers, body).into_response()
 }
 
 fn generate_key() -> Result<String> {

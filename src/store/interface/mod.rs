@@ -2,9 +2,11 @@
 
 mod access;
 mod idempotency;
+mod webhooks;
 
 pub use access::AccessStore;
 pub use idempotency::IdempotencyStore;
+pub use webhooks::WebhookStore;
 
 use super::model::*;
 use async_trait::async_trait;
@@ -19,7 +21,7 @@ use uuid::Uuid;
 /// A row of another owner is `NotFound`. A write under a lease names the lease epoch. If the epoch is not the row's
 /// current one, the write is a `Conflict` (`lease_lost`) and changes nothing.
 #[async_trait]
-pub trait Store: AccessStore + IdempotencyStore {
+pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 

@@ -141,6 +141,10 @@ impl<D: Dialect> Transaction<D> {
         self.fetch_optional(sql, params).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
+    pub async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
+        D::fetch_all(&mut self.0, sql.into_sql_str(), params).await
+    }
+
     /// Fetches a row and locks it until the transaction ends.
     pub async fn fetch_locked(
         &mut self,
@@ -180,6 +184,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(4, "access", include_str!("../../../migrations/sqlite/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/sqlite/0006_trace_context.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/sqlite/0008_idempotency_keys.sql")),
+        migration(9, "webhooks", include_str!("../../../migrations/sqlite/0009_webhooks.sql")),
     ])
 }
 
@@ -191,6 +196,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(4, "access", include_str!("../../../migrations/postgres/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/postgres/0006_trace_context.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/postgres/0008_idempotency_keys.sql")),
+        migration(9, "webhooks", include_str!("../../../migrations/postgres/0009_webhooks.sql")),
     ])
 }
 

@@ -114,6 +114,7 @@ impl_from! {
     Option<&'a str> => Text(value) = value;
     &'a Option<String> => Text(value) = value.as_deref();
     i64 => Integer(value) = Some(value);
+    Option<i64> => Integer(value) = value;
     u32 => Integer(value) = Some(i64::from(value));
     bool => Boolean(value) = value;
     &'a Value => Json(value) = Some(value);

@@ -10,7 +10,7 @@ use super::row_codec::DecodeRow;
 use crate::store::interface::IdempotencyStore;
 use crate::store::model::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
 use async_trait::async_trait;
-use espalier_core::error::{Context as _, Error, Result};
+use espalier_core::error::{Error, Result};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -182,7 +182,8 @@ async fn finish<D: Dialect>(
     body_hash: &str,
     response: &StoredResponse,
 ) -> Result<bool> {
-    let sql = "update idempotency_keys set lease_expires_at = null, body_hash = $4, status = $5, headers = $6, body = $7
+    let sql =
+        "update idempotency_keys set lease_expires_at = null, body_hash = $4, status = $5, headers = $6, body = $7
                where owner = $1 and key_hash = $2 and epoch = $3 and status is null";
     let headers = serde_json::to_value(&response.headers).context("storing a response")?;
     let mut transaction = store.begin().await?;

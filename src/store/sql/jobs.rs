@@ -4,10 +4,10 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow, JobJsonColumns};
-use super::{adapters, datasets, events, pagination};
+use super::{adapters, datasets, events, pagination, webhook_deliveries};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
-use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status};
+use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status, WebhookEvent};
 use espalier_core::error::Result;
 use espalier_core::training::Plan;
 use std::time::Duration;
@@ -114,7 +114,8 @@ pub async fn apply_owner_action<D: Dialect>(
     Ok(job)
 }
 
-/// Changes the status of a job whose row this transaction has locked, and adds the status event.
+/// Changes the status of a job whose row this transaction has locked, and adds the status event and, for a job that ends, the deliveries to
+/// its owner's webhooks.
 pub async fn apply_transition<D: Dialect>(
     transaction: &mut Transaction<D>,
     state: &JobState,
@@ -122,7 +123,14 @@ pub async fn apply_transition<D: Dialect>(
 ) -> Result<()> {
     let sequence = update_status(transaction, state, transition).await?.ok_or_else(|| errors::lease_lost(state.id))?;
     let event = job_state_machine::status_event(state.attempt, transition);
-    events::insert_status(transaction, state.id, sequence, &event).await
+    events::insert_status(transaction, state.id, sequence, &event).await?;
+    if let Some(event) = WebhookEvent::of_status(transition.status)
+        && webhook_deliveries::has_webhooks(transaction, state.id).await?
+    {
+        let job = find_by_id(transaction, state.id).await?;
+        webhook_deliveries::add_for_job(transaction, &job, event).await?;
+    }
+    Ok(())
 }
 
 async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {

@@ -25,6 +25,9 @@ mod queue;
 mod retention;
 mod row_codec;
 mod usage;
+mod webhook_deliveries;
+mod webhook_store;
+mod webhooks;
 
 use super::interface::Store;
 use super::job_state_machine;

@@ -39,6 +39,7 @@ async fn created_at_of<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -
     let sql = "select created_at from datasets where id = $1 and owner = $2
                union all select created_at from jobs where id = $1 and owner = $2
                union all select created_at from adapters where id = $1 and owner = $2
+               union all select created_at from webhooks where id = $1 and owner = $2
                union all select created_at from tombstones where id = $1 and owner = $2";
     let row =
         store.fetch_optional(sql, params![id, owner]).await.context("finding the row that a page begins after")?;

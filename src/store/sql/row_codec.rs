@@ -168,7 +168,7 @@ pub fn decode_u64(row: &impl DecodeRow, column: &str) -> Result<u64> {
     u64::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
 }
 
-fn decode_u32(row: &impl DecodeRow, column: &str) -> Result<u32> {
+pub fn decode_u32(row: &impl DecodeRow, column: &str) -> Result<u32> {
     u32::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
 }
 

@@ -8,7 +8,8 @@ use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const CSV: &str = "text,label\nwhere is my card?,card\nwhat is the rate?,rate\nmy card is lost,card\nthe rate is wrong,rate\n";
+const CSV: &str =
+    "text,label\nwhere is my card?,card\nwhat is the rate?,rate\nmy card is lost,card\nthe rate is wrong,rate\n";
 
 fn post_with_key(app: &ServerProcess, path: &str, key: &str, body: &Value) -> HttpResponse {
     post(path, body).with_header("idempotency-key", key).send(app)
@@ -92,7 +93,8 @@ fn form_is_recognised_with_another_boundary() {
     expect_replay(&first, &form_with_boundary(&app, "key", "another-boundary", CSV));
     let changed = form_with_boundary(&app, "key", "one", &CSV.replace("lost", "gone"));
     expect_problem(&changed, 422, "idempotency_key_reused");
-    let file = |key: &str, body: &str| bytes("/datasets", "text/csv", body).with_header("idempotency-key", key).send(&app);
+    let file =
+        |key: &str, body: &str| bytes("/datasets", "text/csv", body).with_header("idempotency-key", key).send(&app);
     let first = file("raw", &CSV.replace("lost", "red"));
     expect_replay(&first, &file("raw", &CSV.replace("lost", "red")));
 }
