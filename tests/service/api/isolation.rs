@@ -92,6 +92,7 @@ struct Belongings {
     file: String,
     fine_tuning_job: String,
     hash: String,
+    webhook: String,
 }
 
 const SECRET_NAME: &str = "acme-secret-intents";
@@ -101,6 +102,7 @@ fn create_belongings(acme: &KeyedClient) -> Belongings {
     let text = |value: &Value| value.as_str().unwrap().to_string();
     let file = acme.get("/v1/files").json()["data"][0]["id"].clone();
     let fine_tuning_job = acme.get("/v1/fine_tuning/jobs").json()["data"][0]["id"].clone();
+    let webhook = acme.send("POST", "/webhooks", Some(&json!({"url": "https://example.com/acme"})));
     Belongings {
         job: text(&job["id"]),
         dataset: text(&job["dataset_id"]),
@@ -109,6 +111,7 @@ fn create_belongings(acme: &KeyedClient) -> Belongings {
         file: text(&file),
         fine_tuning_job: text(&fine_tuning_job),
         hash: text(&job["dataset"]["hash"]),
+        webhook: text(&webhook.json()["id"]),
     }
 }
 
@@ -118,7 +121,7 @@ impl Belongings {
         let short_version = &self.version.trim_start_matches("sha256:")[..12];
         let fill = |id: &str| {
             let start = path.find('{').unwrap();
-            format!("{}{id}{}", &path[..start], &path[path.find('}').unwrap() + 1..])
+            format!("{}{id}{}", &path[..start], &path[path.find('}').unwrap() + 1..]).replace("{delivery_id}", NO_ID)
         };
         let pair = |own: &str, missing: &str| (fill(own), fill(missing));
         let adapters = || {
@@ -135,7 +138,7 @@ impl Belongings {
             "/adapters" | "/v1/models" => adapters(),
             "/v1/files" => vec![pair(&self.file, &format!("file-{}", NO_ID.replace('-', "")))],
             "/v1/fine_tuning/jobs" => vec![pair(&self.fine_tuning_job, &format!("ftjob-{NO_ID}"))],
-            "/webhooks" => vec![(fill(NO_ID), fill(NO_ID))],
+            "/webhooks" => vec![pair(&self.webhook, NO_ID)],
             other => panic!("{other}: add the ids of this route to the test"),
         }
     }
@@ -182,8 +185,8 @@ impl Belongings {
         requests
     }
 
-    fn markers(&self) -> [&str; 7] {
-        [&self.job, &self.dataset, &self.adapter, &self.version, &self.hash, SECRET_NAME, "acme"]
+    fn markers(&self) -> [&str; 8] {
+        [&self.webhook, &self.job, &self.dataset, &self.adapter, &self.version, &self.hash, SECRET_NAME, "acme"]
     }
 }
 
