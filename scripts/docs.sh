@@ -10,6 +10,7 @@ program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/espalier")
 
 . scripts/server.sh
 start_server "$program"
+export ESPALIER_DATA_DIR=$server_folder/data/all-MiniLM-L6-v2
 work=$(mktemp -d)
 ln -s "$PWD/examples" "$PWD/scripts" "$PWD/models" "$work"
 ln -s "$program" "$work/espalier"

@@ -1,9 +1,10 @@
 //! Command line, one file per command.
 //!
-//! `serve` and `doctor` run the server's modules; the other commands are blocking clients of the public API.
+//! `serve`, `doctor`, `retention`, `backup` and `restore` run the server's modules; the other commands are blocking clients of the public API.
 
 mod adapters;
 mod api_types;
+mod backup;
 mod chat;
 mod client;
 mod dataset_report;
@@ -21,6 +22,7 @@ mod open_files;
 mod output;
 mod pagination;
 mod predict;
+mod retention;
 mod serve;
 mod sse;
 mod train;
@@ -70,6 +72,20 @@ enum Command {
     ///
     /// Takes the flags and environment variables of `serve`.
     Doctor(Box<doctor::DoctorArgs>),
+    /// Delete what is no longer kept, or show what would be deleted
+    ///
+    /// A server does the same at every interval. Takes the storage flags and environment variables of `serve`; the server may run
+    /// meanwhile.
+    Retention(Box<retention::RetentionArgs>),
+    /// Copy the database, datasets, adapters and checkpoints into a new folder
+    ///
+    /// The copy is consistent, also while servers run and jobs train. Takes the storage flags and environment variables of `serve`.
+    Backup(Box<backup::BackupArgs>),
+    /// Restore a backup into an empty database and its data folder
+    ///
+    /// The server must be stopped. A backup of SQLite can be restored into Postgres, and the other way round. Takes the storage flags and
+    /// environment variables of `serve`.
+    Restore(Box<backup::RestoreArgs>),
     /// Print the OpenAPI document of the API
     Openapi,
     /// Check whether the server is ready
@@ -101,6 +117,9 @@ fn run(command: Command) -> CliResult {
         Command::Keys(keys) => keys::run(&keys),
         Command::Webhooks(webhooks) => webhooks::run(&webhooks),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Retention(retention) => retention::run(&retention),
+        Command::Backup(backup) => backup::create(&backup),
+        Command::Restore(restore) => backup::restore(&restore),
         Command::Openapi => Output::new(OutputFormat::Human).write_line(http::openapi_yaml()?.trim_end()),
         Command::Health(health) => health::run(&health),
     }

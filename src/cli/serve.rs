@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> CliResult {
     let base = load_base_model(&settings)?;
     let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
     let result = runtime.block_on(async {
-        let store = open_store(&settings, &data_dir).await?;
+        let store = open_store(&settings.database_url, &data_dir).await?;
         let mut metrics = Metrics::default();
         if let Some(traces) = &traces {
             traces.counters().register(metrics.registry_mut());
@@ -99,9 +99,9 @@ pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
     Ok(Arc::new(base))
 }
 
-/// Connects to the database, expires the leases of processes that no longer run, and deletes what is not kept.
-async fn open_store(settings: &Settings, data_dir: &Arc<DataDir>) -> Result<Arc<dyn Store>> {
-    let store = store::connect(settings.database_url.expose()).await?;
+/// Connects to the database, and expires the leases of processes that no longer run.
+pub async fn open_store(database_url: &Secret, data_dir: &DataDir) -> Result<Arc<dyn Store>> {
+    let store = store::connect(database_url.expose()).await?;
     let mut expired_leases = 0;
     for instance in data_dir.stale_instances() {
         expired_leases += store.expire_leases_of_instance(*instance).await?;

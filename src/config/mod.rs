@@ -15,6 +15,7 @@ mod units;
 mod webhooks;
 
 pub use access::{AccessSettings, Secret};
+pub use storage::Flags as StorageFlags;
 pub use training::Role;
 pub use units::{available_cores, parse_duration};
 

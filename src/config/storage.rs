@@ -35,19 +35,32 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_KEEP_JOBS", value_name = "TIME", default_value = "90d", value_parser = units::parse_retention_time)]
     pub keep_jobs: RetentionTime,
 
+    /// Number of the newest finished jobs of each owner that are kept [default: all]
+    #[arg(long, env = "ESPALIER_MAX_FINISHED_JOBS", value_name = "N")]
+    pub max_finished_jobs: Option<u32>,
+
     /// How long the metrics events of finished jobs are kept, or "forever"
     #[arg(long, env = "ESPALIER_KEEP_EVENTS", value_name = "TIME", default_value = "30d", value_parser = units::parse_retention_time)]
     pub keep_events: RetentionTime,
+
+    /// How long datasets that no unfinished job uses are kept after their last upload or the last submission of a job with them, or
+    /// "forever"
+    #[arg(long, env = "ESPALIER_KEEP_DATASETS", value_name = "TIME", default_value = "forever", value_parser = units::parse_retention_time)]
+    pub keep_datasets: RetentionTime,
 
     /// Number of the newest versions of each adapter name that are kept, beside those that unfinished jobs start from [default: all]
     #[arg(long, env = "ESPALIER_KEEP_VERSIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_versions: Option<u32>,
 
+    /// How long a version is kept after its name has begun to refer to another one, or "forever"
+    #[arg(long, env = "ESPALIER_KEEP_SUPERSEDED", value_name = "TIME", default_value = "forever", value_parser = units::parse_retention_time)]
+    pub keep_superseded: RetentionTime,
+
     /// How long the checkpoints of failed jobs are kept, from which a retry goes on
     #[arg(long, env = "ESPALIER_KEEP_CHECKPOINTS", value_name = "TIME", default_value = "7d", value_parser = units::parse_duration)]
     pub keep_checkpoints: Duration,
 
-    /// Interval at which old jobs, events, versions and unreferenced files are deleted
+    /// Interval at which old jobs, events, datasets, versions and unreferenced files are deleted
     #[arg(long, env = "ESPALIER_RETENTION_INTERVAL", value_name = "TIME", default_value = "10m", value_parser = units::parse_duration)]
     pub retention_interval: Duration,
 }
@@ -68,8 +81,11 @@ impl Flags {
     pub fn retention_policy(&self) -> RetentionPolicy {
         RetentionPolicy {
             keep_jobs: self.keep_jobs.0,
+            max_finished_jobs: self.max_finished_jobs,
             keep_events: self.keep_events.0,
+            keep_datasets: self.keep_datasets.0,
             keep_versions: self.keep_versions,
+            keep_superseded: self.keep_superseded.0,
             keep_checkpoints: self.keep_checkpoints,
         }
     }

@@ -42,6 +42,7 @@ mod new_object_id;
 pub mod openai;
 mod openai_error;
 mod openapi;
+mod owner_deletion;
 pub mod owners;
 mod pagination;
 pub mod predict;

@@ -7,7 +7,7 @@ use super::openapi::{self, ApiDoc};
 use super::state::AppState;
 use super::{
     adapters, audit_log, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, keys,
-    metrics_endpoint, openai, owners, predict, session, tokenize, usage, webhooks,
+    metrics_endpoint, openai, owner_deletion, owners, predict, session, tokenize, usage, webhooks,
 };
 use axum::Router;
 use espalier_core::error::{Context, Result};
@@ -44,6 +44,7 @@ fn route_groups() -> RouteGroups {
             .merge(tokenize::routes())
             .merge(keys::routes())
             .merge(owners::routes())
+            .merge(owner_deletion::routes())
             .merge(usage::routes())
             .merge(audit_log::routes())
             .merge(webhooks::routes())

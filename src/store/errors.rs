@@ -8,6 +8,9 @@ use uuid::Uuid;
 /// `Retry-After` of a full queue. A job takes minutes.
 const QUEUE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// `Retry-After` while jobs of an owner that is deleted stop.
+const JOBS_RUNNING_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 pub fn dataset_not_found(id: Uuid) -> Error {
     Error::not_found("dataset_not_found", format!("there is no dataset {id}; GET /datasets lists what there is"))
 }
@@ -175,6 +178,18 @@ pub fn dataset_gone_for_job(id: Uuid) -> JobError {
         code: "dataset_gone".to_string(),
         detail: format!("the dataset {id} of this job does not exist any more: send it again with a new job"),
     }
+}
+
+pub fn owner_being_deleted(owner: &str) -> Error {
+    let detail = format!("everything of the owner \"{owner}\" is being deleted: try again when that is done");
+    Error::conflict("owner_being_deleted", detail)
+}
+
+pub fn owner_jobs_running(owner: &str) -> Error {
+    let detail = format!(
+        "jobs of the owner \"{owner}\" are cancelled but have not stopped yet, so that nothing is deleted: send it again"
+    );
+    Error::busy("owner_jobs_running", detail, JOBS_RUNNING_RETRY_AFTER)
 }
 
 pub fn nul_character(field: &str) -> Error {

@@ -1,9 +1,11 @@
 //! Persistence: jobs, adapters and datasets in SQL, and large files in the data directory ([`blobs`]).
 
+pub mod backup;
 pub mod blobs;
 pub mod expiry;
 pub mod interface;
 pub mod model;
+pub mod owner_deletion;
 pub mod retention;
 
 mod errors;

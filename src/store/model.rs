@@ -5,6 +5,8 @@ mod adapters;
 mod audit;
 mod idempotency;
 mod webhooks;
+mod owner_deletion;
+mod retention;
 
 pub use access::{
     AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
@@ -16,13 +18,14 @@ pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart,
 pub use webhooks::{
     ClaimedDelivery, DeliveryOutcome, DeliveryStatus, NewWebhook, Webhook, WebhookDelivery, WebhookEvent,
 };
+pub use owner_deletion::{DeletedFile, DeletedOwnerRows, OwnerDeletion};
+pub use retention::{DeletedKind, DeletedRows, RetentionPolicy};
 
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};
 use espalier_core::training::{Plan, Progress, Validation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -260,29 +263,6 @@ impl EventKind {
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Status, Self::Metrics].into_iter().find(|kind| kind.as_str() == name)
     }
-}
-
-/// What is kept of finished work. `None` keeps everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetentionPolicy {
-    /// How long finished jobs are kept.
-    pub keep_jobs: Option<Duration>,
-    /// How long the metrics events of finished jobs are kept.
-    pub keep_events: Option<Duration>,
-    /// Number of the newest adapters of each name that are kept.
-    pub keep_versions: Option<u32>,
-    /// How long the checkpoints of failed jobs are kept.
-    pub keep_checkpoints: Duration,
-}
-
-/// Numbers of deleted rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeletedRows {
-    pub jobs: u64,
-    pub events: u64,
-    pub adapters: u64,
-    /// Versions of the deleted adapters that no other adapter refers to.
-    pub unreferenced_versions: Vec<String>,
 }
 
 /// Numbers of connections to the database.

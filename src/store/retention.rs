@@ -1,9 +1,11 @@
 //! Deletes what is no longer kept: old rows first, then the blobs that no row refers to.
 
-use super::blobs::{DataDir, GcReport, LiveBlobs};
+use super::blobs::{DataDir, GcAction, GcReport, LiveBlobs};
 use super::interface::Store;
 use super::model::{DeletedRows, RetentionPolicy};
+use super::owner_deletion;
 use espalier_core::error::{Context, Error, Result};
+use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,18 @@ use uuid::Uuid;
 
 /// Minimum age of unreferenced blobs that garbage collection deletes; the row of a younger blob may not be inserted yet.
 const GC_MIN_AGE: Duration = Duration::from_secs(3600);
+
+/// Age at which the deletion of an owner counts as interrupted.
+const OWNER_DELETION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a retention policy deletes, or would delete.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionReport {
+    /// Rows, with the files that these were the last to refer to.
+    pub rows: DeletedRows,
+    /// Files that no row referred to before.
+    pub files: GcReport,
+}
 
 /// Applies the policy now and at every interval.
 pub async fn run(
@@ -21,24 +35,27 @@ pub async fn run(
 ) -> Infallible {
     loop {
         match apply(&store, &data_dir, &policy).await {
-            Ok((rows, blobs)) => log_deletions(&rows, &blobs),
+            Ok(report) => log_deletions(&report),
             Err(error) => tracing::warn!(%error, "retention policy not applied; trying again later"),
         }
         tokio::time::sleep(interval).await;
     }
 }
 
-fn log_deletions(rows: &DeletedRows, blobs: &GcReport) {
-    if *rows == DeletedRows::default() && *blobs == GcReport::default() {
+fn log_deletions(report: &RetentionReport) {
+    if *report == RetentionReport::default() {
         return;
     }
+    let RetentionReport { rows, files } = report;
     tracing::info!(
-        jobs = rows.jobs,
+        jobs = rows.jobs.count,
         events = rows.events,
-        adapters = rows.adapters,
-        dataset_files = blobs.datasets,
-        adapter_folders = blobs.adapters,
-        checkpoint_folders = blobs.checkpoints,
+        datasets = rows.datasets.count,
+        adapters = rows.adapters.count,
+        unreferenced_dataset_files = files.datasets,
+        unreferenced_adapter_folders = files.adapters,
+        checkpoint_folders = files.checkpoints,
+        bytes = rows.datasets.bytes + rows.adapters.bytes + files.bytes,
         "deleted what is not kept"
     );
 }
@@ -48,26 +65,63 @@ pub async fn apply(
     store: &Arc<dyn Store>,
     data_dir: &Arc<DataDir>,
     policy: &RetentionPolicy,
-) -> Result<(DeletedRows, GcReport)> {
+) -> Result<RetentionReport> {
+    for owner in store.unfinished_owner_deletions(OWNER_DELETION_TIMEOUT).await? {
+        if let Err(error) = owner_deletion::delete(store, data_dir, &owner).await {
+            tracing::warn!(%error, owner, "interrupted deletion of an owner not finished; trying again later");
+        }
+    }
     let rows = store.delete_old_rows(policy).await?;
+    let (hashes, versions) = (rows.unreferenced_hashes.clone(), rows.unreferenced_versions.clone());
+    let dir = Arc::clone(data_dir);
+    let remove = move || {
+        hashes.iter().try_for_each(|hash| dir.remove_dataset(hash))?;
+        versions.iter().try_for_each(|version| dir.remove_adapter(version))
+    };
+    tokio::task::spawn_blocking(remove).await.context("removing files in the data folder")??;
+    let files = collect_garbage(store, data_dir, policy, GcAction::Remove).await?;
+    store.reclaim_space().await?;
+    Ok(RetentionReport { rows, files })
+}
+
+/// Finds what [`apply`] would delete now.
+pub async fn preview(
+    store: &Arc<dyn Store>,
+    data_dir: &Arc<DataDir>,
+    policy: &RetentionPolicy,
+) -> Result<RetentionReport> {
+    let rows = store.find_old_rows(policy).await?;
+    let files = collect_garbage(store, data_dir, policy, GcAction::Report).await?;
+    Ok(RetentionReport { rows, files })
+}
+
+async fn collect_garbage(
+    store: &Arc<dyn Store>,
+    data_dir: &Arc<DataDir>,
+    policy: &RetentionPolicy,
+    action: GcAction,
+) -> Result<GcReport> {
     // Listed before the live jobs are read: a job with checkpoints that is not among those is finished.
     let jobs_with_checkpoints = data_dir.jobs_with_checkpoints()?;
-    let live = live_blobs(store.as_ref(), policy.keep_checkpoints).await?;
-    let (dir, versions) = (Arc::clone(data_dir), rows.unreferenced_versions.clone());
+    let mut live = live_blobs(store.as_ref(), policy.keep_checkpoints).await?;
+    let dir = Arc::clone(data_dir);
     let collect = move || {
-        versions.iter().try_for_each(|version| dir.remove_adapter(version))?;
         let finished: Vec<Uuid> =
             jobs_with_checkpoints.into_iter().filter(|job| !live.resumable_jobs.contains(job)).collect();
-        finished.iter().try_for_each(|job| dir.remove_checkpoints(*job))?;
-        let removed = dir.garbage_collect(&live, GC_MIN_AGE)?;
+        let checkpoint_bytes: u64 = finished.iter().map(|job| dir.checkpoint_bytes(*job)).sum();
+        if action == GcAction::Remove {
+            finished.iter().try_for_each(|job| dir.remove_checkpoints(*job))?;
+        }
+        let checkpoints = finished.len();
+        live.resumable_jobs.extend(finished);
+        let found = dir.garbage_collect(&live, GC_MIN_AGE, action)?;
         Ok::<_, Error>(GcReport {
-            checkpoints: removed.checkpoints + finished.len(),
-            adapters: removed.adapters + versions.len(),
-            ..removed
+            checkpoints: found.checkpoints + checkpoints,
+            bytes: found.bytes + checkpoint_bytes,
+            ..found
         })
     };
-    let blobs = tokio::task::spawn_blocking(collect).await.context("collecting garbage in the data folder")??;
-    Ok((rows, blobs))
+    tokio::task::spawn_blocking(collect).await.context("collecting garbage in the data folder")?
 }
 
 /// Reads which blobs the rows refer to. Call it before a garbage collection, not during one.

@@ -3,6 +3,7 @@
 mod compose;
 mod doctor;
 mod follow;
+mod retention;
 pub(crate) mod run;
 mod start;
 mod train;

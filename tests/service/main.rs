@@ -3,6 +3,7 @@
 #![allow(clippy::too_many_lines, reason = "a table of cases is one function")]
 
 mod api;
+mod backup;
 mod cli;
 mod generation;
 mod heads;
@@ -11,4 +12,5 @@ mod openapi;
 mod serving;
 mod store;
 mod support;
+mod upgrade;
 mod worker;

@@ -80,6 +80,7 @@ fn every_designed_endpoint_is_documented() {
         "put /owners/{owner}",
         "get /usage",
         "get /audit",
+        "delete /owners/{owner}",
         "post /predict",
         "post /generate",
         "post /v1/chat/completions",

@@ -138,5 +138,5 @@ const POLICIES: &[Policy] = &[
     (&["GET"], &["/metrics"], &[Metrics], Activity::Read),
     (&["GET"], &["/keys", "/keys/{id}", "/owners", "/owners/{owner}", "/audit"], &[Admin], Activity::Read),
     (&["POST", "DELETE"], &["/keys", "/keys/{id}", "/keys/{id}/rotate"], &[Admin], Activity::Change),
-    (&["PUT"], &["/owners/{owner}"], &[Admin], Activity::Change),
+    (&["PUT", "DELETE"], &["/owners/{owner}"], &[Admin], Activity::Change),
 ];

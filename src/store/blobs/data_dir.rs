@@ -6,7 +6,7 @@ use super::layout::{self, SUBDIRECTORIES, check_blob_name, check_format, unusabl
 use espalier_core::artifact::{PriorFolder, PublishedAdapter};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -128,13 +128,10 @@ impl DataDir {
     }
 
     /// Removes the file of a dataset without a row. A file that was written again within the last hour stays until
-    /// garbage collection, because its new row may not be added yet.
+    /// garbage collection, because its new row may not be added yet; so does every file while a backup runs.
     pub fn remove_dataset(&self, hash: &str) -> Result<()> {
         check_blob_name(hash)?;
-        let _guard = self.gc_pins.lock().context("locking the data folder")?;
-        if self.gc_pins.is_pinned(hash, GC_PIN_TTL) {
-            return Ok(());
-        }
+        let Some(_guard) = self.lock_for_removal(hash)? else { return Ok(()) };
         durable_fs::remove_file_if_exists(&self.dataset_path(hash))
             .with_context(|| format!("removing the dataset {hash}"))
     }
@@ -163,19 +160,51 @@ impl DataDir {
         Ok(self.adapters_dir().join(version).exists())
     }
 
-    /// Removes the folder of an adapter without a row, unless it is pinned.
+    /// Removes the folder of an adapter without a row. It stays until garbage collection if it is pinned, or while a backup runs.
     pub fn remove_adapter(&self, version: &str) -> Result<()> {
         check_blob_name(version)?;
-        let _guard = self.gc_pins.lock().context("locking the data folder")?;
-        if self.gc_pins.is_pinned(version, GC_PIN_TTL) {
-            return Ok(());
-        }
+        let Some(_guard) = self.lock_for_removal(version)? else { return Ok(()) };
         layout::remove_dir_atomically(&self.adapters_dir().join(version), &self.temp_dir())
             .with_context(|| format!("removing the adapter {version}"))
     }
 
+    /// Removes the checkpoints of a finished job. While a backup runs they stay until garbage collection.
     pub fn remove_checkpoints(&self, job: Uuid) -> Result<()> {
+        let _guard = self.gc_pins.lock().context("locking the data folder")?;
+        if self.gc_pins.is_backup_running().context("looking for backups of the data folder")? {
+            return Ok(());
+        }
         layout::remove_dir_atomically(&self.job_checkpoint_dir(job), &self.temp_dir())
             .with_context(|| format!("removing the checkpoints of the job {job}"))
+    }
+
+    /// Removes all cached features, except those that are being written.
+    pub fn clear_feature_cache(&self) -> Result<()> {
+        let clear = || -> io::Result<()> {
+            for entry in fs::read_dir(self.feature_cache_dir())? {
+                let path = entry?.path();
+                // A job holds a lock on the file that it writes, and a finished file stays readable for those that have it open.
+                match File::open(&path).map(|file| file.try_lock()) {
+                    Ok(Err(TryLockError::WouldBlock)) => {}
+                    _ => durable_fs::remove_file_if_exists(&path)?,
+                }
+            }
+            Ok(())
+        };
+        clear().context("clearing the feature cache")
+    }
+
+    /// Whether another process uses this directory.
+    pub fn has_other_users(&self) -> Result<bool> {
+        let others = instances::has_others(&self.root.join("instances"), self.instance.id);
+        others.context("listing the processes that use the data folder")
+    }
+
+    /// Locks out every process that writes or removes a blob. `None` if this blob may not be removed now.
+    fn lock_for_removal(&self, blob: &str) -> Result<Option<File>> {
+        let guard = self.gc_pins.lock().context("locking the data folder")?;
+        let is_backup_running = self.gc_pins.is_backup_running().context("looking for backups of the data folder")?;
+        let is_kept = is_backup_running || self.gc_pins.is_pinned(blob, GC_PIN_TTL);
+        Ok((!is_kept).then_some(guard))
     }
 }

@@ -1,11 +1,12 @@
-//! Pins: marks on blobs whose new row is about to be added while their old row is being deleted.
+//! Pins: marks on blobs whose new row is about to be added while their old row is being deleted, and a lock that keeps all blobs while
+//! a backup copies them.
 //!
 //! Without a pin, a file that is uploaded again while its old dataset is deleted would be removed after its new row is
 //! added.
 
 use super::layout::is_sha256_hex;
 use espalier_core::durable_fs;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -26,6 +27,28 @@ impl GcPins {
         let file = File::options().create(true).truncate(false).write(true).open(self.dir.join("lock"))?;
         file.lock()?;
         Ok(file)
+    }
+
+    /// Keeps every blob until the returned file is dropped, or its process ends. Several processes can do it at once.
+    pub fn lock_for_backup(&self) -> io::Result<File> {
+        let _guard = self.lock()?;
+        let file = self.open_backup_lock()?;
+        // Only a process that holds the other lock ever locks this one exclusively.
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// Whether a backup reads the blobs. Call it while [`Self::lock`] is held: then no backup begins meanwhile.
+    pub fn is_backup_running(&self) -> io::Result<bool> {
+        match self.open_backup_lock()?.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn open_backup_lock(&self) -> io::Result<File> {
+        File::options().create(true).truncate(false).read(true).write(true).open(self.dir.join("backup"))
     }
 
     pub fn pin(&self, name: &str) -> io::Result<()> {

@@ -106,6 +106,11 @@ pub fn remove_stale_temp_dirs(temp_root: &Path, instances_dir: &Path, unlocked: 
     Ok(())
 }
 
+/// Whether there is an instance besides `own`. Those whose processes have ended are removed when a process opens the directory.
+pub fn has_others(instances_dir: &Path, own: Uuid) -> io::Result<bool> {
+    Ok(instance_ids(instances_dir)?.iter().any(|id| *id != own))
+}
+
 /// Ids of all instances, oldest first: a UUID of version 7 begins with its creation time.
 fn instance_ids(instances_dir: &Path) -> io::Result<Vec<Uuid>> {
     let mut ids = Vec::new();

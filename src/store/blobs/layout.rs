@@ -18,9 +18,22 @@ pub const SUBDIRECTORIES: [&str; 7] =
 /// `Invalid` for a directory with another layout. Garbage collection would delete its files.
 pub fn check_format(root: &Path) -> Result<()> {
     let file = root.join("format");
-    let format = match fs::read_to_string(&file) {
+    match file.exists() {
+        true => existing_format(root),
+        false => init_format(root, &file),
+    }
+}
+
+/// Checks the format version of a data directory that exists.
+///
+/// # Errors
+/// `Invalid` for a directory with another layout, or without one.
+pub fn existing_format(root: &Path) -> Result<()> {
+    let format = match fs::read_to_string(root.join("format")) {
         Ok(format) => format,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return init_format(root, &file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(not_a_data_dir(root, "it has no file \"format\""));
+        }
         Err(error) => return Err(unusable_data_dir(root, &error)),
     };
     match format.trim().parse::<u32>() {

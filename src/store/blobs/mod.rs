@@ -8,17 +8,19 @@
 //! checkpoints/<job>/       checkpoints of unfinished jobs
 //! feature-cache/<key>      frozen features of datasets; may be deleted at any time
 //! temporary/<instance>/    files that are still being written
-//! pins/                    marks on blobs whose row is about to be added
+//! pins/                    marks on blobs whose row is about to be added, and the lock of backups
 //! ```
 //!
 //! Several processes can share it (an API server and workers), each with an instance of its own. A blob is written before
 //! the row that refers to it, and removed after it. The caller passes the set of blobs that rows refer to.
 
+mod backup_source;
 mod data_dir;
 mod garbage_collection;
 mod gc_pins;
 mod instances;
 mod layout;
 
+pub use backup_source::BackupSource;
 pub use data_dir::{DataDir, DiskSpace};
-pub use garbage_collection::{GcReport, LiveBlobs};
+pub use garbage_collection::{GcAction, GcReport, LiveBlobs};

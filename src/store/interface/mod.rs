@@ -43,8 +43,8 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// Adds a dataset. If the owner already has one with the same hash and options, that one is returned.
     async fn add_dataset(&self, dataset: NewDataset) -> Result<Dataset>;
     async fn dataset(&self, owner: &str, id: Uuid) -> Result<Dataset>;
-    /// Lists datasets, newest first. The cursor `page.after` stays valid after its row is deleted; this holds for all
-    /// lists.
+    /// Lists datasets, newest first. The cursor `page.after` stays valid for 30 days after its row is deleted; this holds for
+    /// all lists.
     ///
     /// # Errors
     /// `Invalid` (`unknown_after`) if the owner never had a row with the id `page.after`.
@@ -189,6 +189,31 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// # Errors
     /// `Conflict` (`job_active`) if the job is not finished.
     async fn delete_job(&self, owner: &str, id: Uuid) -> Result<()>;
-    /// Deletes the rows that the policy does not keep, of all owners.
+    /// Deletes the rows that the policy does not keep, of all owners, in small transactions.
     async fn delete_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows>;
+    /// Finds the rows that [`Self::delete_old_rows`] would delete now.
+    async fn find_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows>;
+    /// Size of the database on disk, without its log.
+    async fn database_bytes(&self) -> Result<u64>;
+    /// Returns the space of deleted rows to the file system, where the database does not do it by itself.
+    async fn reclaim_space(&self) -> Result<()>;
+
+    // deletion of an owner
+
+    /// Refuses new rows of this owner (`Conflict`, `owner_being_deleted`) until [`Self::finish_owner_deletion`].
+    async fn begin_owner_deletion(&self, owner: &str) -> Result<()>;
+    /// Owners whose deletion began longer ago than `age` and is not finished.
+    async fn unfinished_owner_deletions(&self, age: Duration) -> Result<Vec<String>>;
+    /// Cancels the unfinished jobs of an owner that no worker runs, and requests the cancellation of those that one runs. Returns the
+    /// jobs of which it has done either.
+    async fn cancel_owner_jobs(&self, owner: &str) -> Result<Vec<Uuid>>;
+    /// Counts and lists the rows of an owner.
+    async fn find_owner_rows(&self, owner: &str) -> Result<DeletedOwnerRows>;
+    /// Deletes all rows of an owner, tombstones included.
+    ///
+    /// # Errors
+    /// `Busy` (`owner_jobs_running`) if a job is not finished.
+    async fn delete_owner_rows(&self, owner: &str) -> Result<DeletedOwnerRows>;
+    /// Accepts rows of this owner again.
+    async fn finish_owner_deletion(&self, owner: &str) -> Result<()>;
 }

@@ -5,7 +5,7 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, Row, RowLock, params};
 use super::row_codec::{self, DecodeRow};
-use super::{owners, pagination};
+use super::{adapter_names, deleted_owners, owners, pagination};
 use crate::store::errors;
 use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference, ResolvedAdapter};
 use espalier_core::error::Result;
@@ -40,6 +40,7 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Resul
         check_bytes(stored.adapter_bytes + adapter.description.bytes, limit)?;
     }
     let added = insert_with_name(&mut transaction, adapter).await?;
+    deleted_owners::check_owner(&mut transaction, &adapter.owner).await?;
     transaction.commit().await?;
     store.count_adapter_change();
     Ok(added)
@@ -58,9 +59,9 @@ fn check_bytes(bytes: u64, limit: u64) -> Result<()> {
 
 pub async fn insert_with_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<Adapter> {
     let description = row_codec::encode_description(adapter)?;
-    lock_name(transaction, &adapter.owner, adapter.name.as_deref()).await?;
+    adapter_names::lock_name(transaction, &adapter.owner, adapter.name.as_deref()).await?;
     insert(transaction, adapter, &description).await?;
-    point_to(transaction, adapter).await?;
+    adapter_names::point_to(transaction, adapter).await?;
     find_by_id(transaction, &adapter.owner, adapter.id).await
 }
 
@@ -149,29 +150,57 @@ async fn resolve_name<D: Dialect>(
 
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
-    let adapter = find_by_id(&mut transaction, owner, id).await?;
-    lock_name(&mut transaction, owner, adapter.name.as_deref()).await?;
-    lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
-    if let Some(job) = unfinished_job_starting_from(&mut transaction, owner, &adapter.description.version).await? {
+    let adapter = lock_for_deletion(&mut transaction, owner, id).await?;
+    delete_locked(store, transaction, &adapter).await
+}
+
+/// Deletes an adapter that its name does not point to.
+///
+/// # Errors
+/// `NotFound` if its name points to it; as [`delete`].
+pub async fn delete_superseded<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
+    let mut transaction = store.begin().await?;
+    let adapter = lock_for_deletion(&mut transaction, owner, id).await?;
+    match adapter.is_current {
+        true => Err(errors::adapter_not_found(&Reference::Id(id))),
+        false => delete_locked(store, transaction, &adapter).await,
+    }
+}
+
+/// Locks the adapter's name and the adapter.
+async fn lock_for_deletion<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Adapter> {
+    let adapter = find_by_id(transaction, owner, id).await?;
+    adapter_names::lock_name(transaction, owner, adapter.name.as_deref()).await?;
+    lock_for_update(transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
+    // Again, because the name may have been pointed elsewhere before it was locked.
+    find_by_id(transaction, owner, id).await
+}
+
+async fn delete_locked<D: Dialect>(
+    store: &SqlStore<D>,
+    mut transaction: Transaction<D>,
+    adapter: &Adapter,
+) -> Result<Option<String>> {
+    let (owner, id, version) = (&adapter.owner, adapter.id, &adapter.description.version);
+    if let Some(job) = unfinished_job_starting_from(&mut transaction, owner, version).await? {
         return Err(errors::adapter_in_use(id, job));
     }
-    repoint_to_previous(&mut transaction, &adapter).await?;
+    adapter_names::repoint_to_previous(&mut transaction, adapter).await?;
     delete_row(&mut transaction, id).await?;
     pagination::insert_tombstone(&mut transaction, owner, id, adapter.created_at).await?;
-    let version = adapter.description.version;
-    let remaining = find_any_with_version(&mut transaction, &version).await?;
+    let is_unreferenced = is_unreferenced(&mut transaction, version).await?;
     transaction.commit().await?;
     store.count_adapter_change();
-    Ok(remaining.is_none().then_some(version))
+    Ok(is_unreferenced.then(|| version.clone()))
 }
 
 pub async fn activate<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Adapter> {
     let mut transaction = store.begin().await?;
     let adapter = find_by_id(&mut transaction, owner, id).await?;
     let Some(name) = &adapter.name else { return Err(errors::adapter_without_name(id)) };
-    lock_name(&mut transaction, owner, Some(name)).await?;
+    adapter_names::lock_name(&mut transaction, owner, Some(name)).await?;
     lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
-    upsert(&mut transaction, owner, name, id).await?;
+    adapter_names::upsert(&mut transaction, owner, name, id).await?;
     let activated = find_by_id(&mut transaction, owner, id).await?;
     transaction.commit().await?;
     store.count_adapter_change();
@@ -240,17 +269,18 @@ pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageReques
     rows.iter().map(row_codec::decode_adapter).collect()
 }
 
-async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
+pub async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
     let sql = "delete from adapters where id = $1";
     transaction.execute(sql, params![id]).await.context("deleting an adapter")?;
     Ok(())
 }
 
-async fn find_any_with_version<D: Dialect>(transaction: &mut Transaction<D>, version: &str) -> Result<Option<Uuid>> {
+/// Whether no adapter has this version.
+pub async fn is_unreferenced<D: Dialect>(transaction: &mut Transaction<D>, version: &str) -> Result<bool> {
     let sql = "select id from adapters where version = $1 limit 1";
     let row =
         transaction.fetch_optional(sql, params![version]).await.context("looking for adapters of the same version")?;
-    row_codec::decode_id(row.as_ref())
+    Ok(row.is_none())
 }
 
 /// Prevents the deletion of one adapter of this version until the transaction ends, and returns its id.
@@ -287,63 +317,4 @@ pub async fn versions<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {
     let sql = "select distinct version from adapters order by version";
     let rows = store.fetch_all(sql, params![]).await.context("listing the versions of adapters")?;
     rows.iter().map(|row| row.text("version")).collect()
-}
-
-/// Points the name of a new adapter, if it has one, to this adapter.
-pub async fn point_to<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<()> {
-    match &adapter.name {
-        Some(name) => upsert(transaction, &adapter.owner, name, adapter.id).await,
-        None => Ok(()),
-    }
-}
-
-/// Points the name of an adapter that this transaction deletes to the newest of the other adapters of that name, or
-/// deletes the name.
-pub async fn repoint_to_previous<D: Dialect>(transaction: &mut Transaction<D>, adapter: &Adapter) -> Result<()> {
-    let Some(name) = &adapter.name else { return Ok(()) };
-    match newest_except(transaction, &adapter.owner, name, adapter.id).await? {
-        Some(previous) => repoint(transaction, adapter.id, previous).await,
-        None => delete_name(transaction, adapter.id).await,
-    }
-}
-
-/// Serializes the additions and deletions of adapters of one name, so that the adapter that [`repoint_to_previous`]
-/// selects still exists when the transaction commits.
-pub async fn lock_name<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, name: Option<&str>) -> Result<()> {
-    let Some(name) = name else { return Ok(()) };
-    transaction.acquire_advisory_lock(&[owner, name]).await.context("locking a name")
-}
-
-async fn upsert<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, name: &str, adapter: Uuid) -> Result<()> {
-    let sql = "insert into adapter_names (owner, name, adapter_id) values ($1, $2, $3)
-               on conflict (owner, name) do update set adapter_id = excluded.adapter_id";
-    let params = params![owner, name, adapter];
-    transaction.execute(sql, params).await.context("pointing a name to an adapter")?;
-    Ok(())
-}
-
-async fn newest_except<D: Dialect>(
-    transaction: &mut Transaction<D>,
-    owner: &str,
-    name: &str,
-    excluded: Uuid,
-) -> Result<Option<Uuid>> {
-    let sql = "select id from adapters where owner = $1 and name = $2 and id <> $3
-               order by created_at desc, id desc limit 1";
-    let params = params![owner, name, excluded];
-    let row = transaction.fetch_optional(sql, params).await.context("looking for the previous adapter of a name")?;
-    row_codec::decode_id(row.as_ref())
-}
-
-/// Changes nothing if the name points to an adapter other than `from`.
-async fn repoint<D: Dialect>(transaction: &mut Transaction<D>, from: Uuid, to: Uuid) -> Result<()> {
-    let sql = "update adapter_names set adapter_id = $2 where adapter_id = $1";
-    transaction.execute(sql, params![from, to]).await.context("pointing a name to an earlier adapter")?;
-    Ok(())
-}
-
-async fn delete_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: Uuid) -> Result<()> {
-    let sql = "delete from adapter_names where adapter_id = $1";
-    transaction.execute(sql, params![adapter]).await.context("deleting the name of the last adapter that had it")?;
-    Ok(())
 }

@@ -4,7 +4,7 @@
 use super::database_error::Context;
 use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
-use super::row_codec::DecodeRow;
+use super::row_codec::{self, DecodeRow};
 use crate::store::model::Connections;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -115,6 +115,17 @@ impl<D: Dialect> SqlStore<D> {
         transaction.commit().await
     }
 
+    /// Size of the database on disk, without its log.
+    pub async fn database_bytes(&self) -> Result<u64> {
+        let row = self.fetch_one(D::DATABASE_BYTES, params![]).await.context("reading the size of the database")?;
+        row_codec::decode_u64(&row, "bytes")
+    }
+
+    /// Returns the space of deleted rows to the file system.
+    pub async fn reclaim_space(&self) -> Result<()> {
+        self.dialect.reclaim_space().await.context("returning free space to the file system")
+    }
+
     pub async fn advance_clock(&self, offset: Duration) -> Result<()> {
         let mut transaction = self.begin().await?;
         let sql = "update test_clock set clock_offset = clock_offset + $1";
@@ -131,13 +142,24 @@ impl<D: Dialect> Transaction<D> {
         D::execute(&mut self.0, sql, params).instrument(span).await
     }
 
-    pub async fn fetch_optional(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
-        D::fetch_optional(&mut self.0, sql.into_sql_str(), params).instrument(statement_span(sql)).await
+    pub async fn fetch_optional(
+        &mut self,
+        sql: impl SqlSafeStr + Send,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Option<Row<D>>> {
+        let sql = sql.into_sql_str();
+        let span = statement_span(sql.as_str());
+        D::fetch_optional(&mut self.0, sql, params).instrument(span).await
+    }
+
+    /// Returns all rows. Give the statement a limit.
+    pub async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
+        D::fetch_all(&mut self.0, sql.into_sql_str(), params).await
     }
 
     /// # Errors
     /// `RowNotFound` without a row.
-    pub async fn fetch_one(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Row<D>> {
+    pub async fn fetch_one(&mut self, sql: impl SqlSafeStr + Send, params: &[Param<'_>]) -> sqlx::Result<Row<D>> {
         self.fetch_optional(sql, params).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
@@ -159,6 +181,11 @@ impl<D: Dialect> Transaction<D> {
     /// Serializes the transactions that use the same keys, from here to their end.
     pub async fn acquire_advisory_lock(&mut self, keys: &[&str]) -> sqlx::Result<()> {
         D::acquire_advisory_lock(&mut self.0, keys).await
+    }
+
+    /// Waits for the transactions that have written to this table.
+    pub async fn wait_for_writers(&mut self, table: &'static str) -> sqlx::Result<()> {
+        D::wait_for_writers(&mut self.0, table).await
     }
 
     /// Rolls back and waits for it. Dropping the transaction rolls back a little later.
@@ -183,6 +210,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(3, "job metadata", include_str!("../../../migrations/sqlite/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/sqlite/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/sqlite/0006_trace_context.sql")),
+        migration(7, "retention", include_str!("../../../migrations/sqlite/0007_retention.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/sqlite/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/sqlite/0009_webhooks.sql")),
     ])
@@ -195,6 +223,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(3, "job metadata", include_str!("../../../migrations/postgres/0003_job_metadata.sql")),
         migration(4, "access", include_str!("../../../migrations/postgres/0004_access.sql")),
         migration(6, "trace context", include_str!("../../../migrations/postgres/0006_trace_context.sql")),
+        migration(7, "retention", include_str!("../../../migrations/postgres/0007_retention.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/postgres/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/postgres/0009_webhooks.sql")),
     ])

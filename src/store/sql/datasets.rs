@@ -4,10 +4,11 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DatasetJsonColumns, DecodeRow, to_sql_integer};
-use super::{owners, pagination};
+use super::{deleted_owners, owners, pagination};
 use crate::store::errors;
 use crate::store::model::{Dataset, DatasetLimits, NewDataset, OwnerStorage, PageRequest};
 use espalier_core::error::Result;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Selects the columns of a [`Dataset`].
@@ -28,6 +29,7 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, dataset: &NewDataset) -> Resul
     if let Some(before) = before {
         check_limits(&mut transaction, dataset, before).await?;
     }
+    deleted_owners::check_owner(&mut transaction, &dataset.owner).await?;
     let added = find_by_id(&mut transaction, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
     transaction.commit().await?;
     Ok(added)
@@ -36,14 +38,37 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, dataset: &NewDataset) -> Resul
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
     let dataset = lock_for_update(&mut transaction, owner, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
-    if let Some(job) = unfinished_job_using(&mut transaction, id).await? {
-        return Err(errors::dataset_in_use(id, job));
+    delete_locked(transaction, &dataset).await
+}
+
+/// Deletes a dataset that has not been used for `age`.
+///
+/// # Errors
+/// `NotFound` if it has been used since; as [`delete`].
+pub async fn delete_unused<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    id: Uuid,
+    age: Duration,
+) -> Result<Option<String>> {
+    let mut transaction = store.begin().await?;
+    let sql = select_datasets!(
+        "where id = $1 and owner = $2 and coalesce(last_used_at, created_at) < (select now from db_now) - $3"
+    );
+    let row = transaction.fetch_locked(sql, RowLock::Update, params![id, owner, age]).await;
+    let row = row.context("locking an unused dataset")?.ok_or_else(|| errors::dataset_not_found(id))?;
+    delete_locked(transaction, &row_codec::decode_dataset(&row)?).await
+}
+
+async fn delete_locked<D: Dialect>(mut transaction: Transaction<D>, dataset: &Dataset) -> Result<Option<String>> {
+    if let Some(job) = unfinished_job_using(&mut transaction, dataset.id).await? {
+        return Err(errors::dataset_in_use(dataset.id, job));
     }
-    delete_row(&mut transaction, id).await?;
-    pagination::insert_tombstone(&mut transaction, owner, id, dataset.created_at).await?;
-    let remaining = find_any_with_hash(&mut transaction, &dataset.hash).await?;
+    delete_row(&mut transaction, dataset.id).await?;
+    pagination::insert_tombstone(&mut transaction, &dataset.owner, dataset.id, dataset.created_at).await?;
+    let is_unreferenced = is_unreferenced(&mut transaction, &dataset.hash).await?;
     transaction.commit().await?;
-    Ok(remaining.is_none().then_some(dataset.hash))
+    Ok(is_unreferenced.then(|| dataset.hash.clone()))
 }
 
 /// Refuses a dataset that exceeds a limit of its owner. One that is stored already, and adds nothing, is accepted.
@@ -76,7 +101,7 @@ async fn insert<D: Dialect>(
 ) -> Result<Uuid> {
     let sql = "insert into datasets (id, owner, file_name, hash, bytes, options, options_hash, report, created_at)
                values ($1, $2, $3, $4, $5, $6, $7, $8, (select now from db_now))
-               on conflict (owner, hash, options_hash) do update set owner = excluded.owner
+               on conflict (owner, hash, options_hash) do update set last_used_at = (select now from db_now)
                returning id";
     let params = params![
         Uuid::now_v7(),
@@ -97,14 +122,10 @@ pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) 
     row.as_ref().map(row_codec::decode_dataset).transpose()
 }
 
-/// Prevents the deletion of a dataset until the transaction ends.
-pub async fn lock_for_share<D: Dialect>(
-    transaction: &mut Transaction<D>,
-    owner: &str,
-    id: Uuid,
-) -> Result<Option<Uuid>> {
-    let sql = "select id from datasets where id = $1 and owner = $2";
-    let row = transaction.fetch_locked(sql, RowLock::Share, params![id, owner]).await.context("locking a dataset")?;
+/// Records the use of a dataset, and prevents its deletion until the transaction ends.
+pub async fn mark_used<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Option<Uuid>> {
+    let sql = "update datasets set last_used_at = (select now from db_now) where id = $1 and owner = $2 returning id";
+    let row = transaction.fetch_optional(sql, params![id, owner]).await.context("recording the use of a dataset")?;
     row_codec::decode_id(row.as_ref())
 }
 
@@ -142,17 +163,18 @@ async fn unfinished_job_using<D: Dialect>(transaction: &mut Transaction<D>, id: 
     row_codec::decode_id(row.as_ref())
 }
 
-async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
+pub async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
     let sql = "delete from datasets where id = $1";
     transaction.execute(sql, params![id]).await.context("deleting a dataset")?;
     Ok(())
 }
 
-async fn find_any_with_hash<D: Dialect>(transaction: &mut Transaction<D>, hash: &str) -> Result<Option<Uuid>> {
+/// Whether no dataset has this content.
+pub async fn is_unreferenced<D: Dialect>(transaction: &mut Transaction<D>, hash: &str) -> Result<bool> {
     let sql = "select id from datasets where hash = $1 limit 1";
     let row =
         transaction.fetch_optional(sql, params![hash]).await.context("looking for datasets with the same content")?;
-    row_codec::decode_id(row.as_ref())
+    Ok(row.is_none())
 }
 
 pub async fn hashes<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {

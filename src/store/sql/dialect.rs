@@ -27,6 +27,9 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// Smallest difference between two timestamps that the tables can store.
     const CLOCK_RESOLUTION: Duration;
 
+    /// Statement that returns the size of the database in the column `bytes`.
+    const DATABASE_BYTES: &'static str;
+
     /// Connections for statements outside a transaction. These only read.
     fn reader_pool(&self) -> &Pool<Self::Database>;
 
@@ -42,6 +45,13 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// Waits for the lock that these keys name and holds it until the transaction ends. A dialect with one writer at a
     /// time does nothing.
     async fn acquire_advisory_lock(connection: &mut Connection<Self>, keys: &[&str]) -> sqlx::Result<()>;
+
+    /// Waits for the transactions that have written to this table. A dialect with one writer at a time does nothing.
+    async fn wait_for_writers(connection: &mut Connection<Self>, table: &'static str) -> sqlx::Result<()>;
+
+    /// Returns the space of deleted rows to the file system, in steps that block no writer for long. A dialect that does it by
+    /// itself does nothing.
+    async fn reclaim_space(&self) -> sqlx::Result<()>;
 
     /// Executes a statement and returns the number of affected rows.
     async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64>;

@@ -4,12 +4,13 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow, JobJsonColumns};
-use super::{adapters, datasets, events, pagination, webhook_deliveries};
+use super::{adapters, datasets, deleted_owners, events, pagination, webhook_deliveries};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
 use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status, WebhookEvent};
 use espalier_core::error::Result;
 use espalier_core::training::Plan;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -47,6 +48,7 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, job: &NewJob, max_queued: u64)
     check_queue_capacity(&mut transaction, &job.owner, max_queued).await?;
     insert(&mut transaction, job, &json).await?;
     events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
+    deleted_owners::check_owner(&mut transaction, &job.owner).await?;
     let added = find_by_id(&mut transaction, job.id).await?;
     transaction.commit().await?;
     Ok(added)
@@ -62,20 +64,23 @@ pub async fn retry<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid, max_q
     lock_inputs(&mut transaction, owner, dataset_ids, &job.spec).await?;
     check_queue_capacity(&mut transaction, owner, max_queued).await?;
     apply_transition(&mut transaction, &state, &transition).await?;
+    deleted_owners::check_owner(&mut transaction, owner).await?;
     let job = find_by_id(&mut transaction, id).await?;
     transaction.commit().await?;
     Ok(job)
 }
 
-/// Prevents the deletion of a job's datasets and of the adapter that it starts from until the transaction ends.
+/// Prevents the deletion of a job's datasets and of the adapter that it starts from until the transaction ends, and records the
+/// use of the datasets.
 async fn lock_inputs<D: Dialect>(
     transaction: &mut Transaction<D>,
     owner: &str,
     dataset_ids: [Option<Uuid>; 2],
     plan: &Plan,
 ) -> Result<()> {
-    for id in dataset_ids.into_iter().flatten() {
-        datasets::lock_for_share(transaction, owner, id).await?.ok_or_else(|| errors::dataset_gone(id))?;
+    // In one order, so that two jobs on the same datasets do not wait for each other.
+    for id in dataset_ids.into_iter().flatten().collect::<BTreeSet<_>>() {
+        datasets::mark_used(transaction, owner, id).await?.ok_or_else(|| errors::dataset_gone(id))?;
     }
     if let Some(from) = plan.from_adapter() {
         let locked = adapters::lock_version_for_share(transaction, owner, &from.version).await?;
@@ -112,6 +117,22 @@ pub async fn apply_owner_action<D: Dialect>(
     let job = find_by_id(&mut transaction, id).await?;
     transaction.commit().await?;
     Ok(job)
+}
+
+/// Cancels an unfinished job at once if no worker has a lease on it; requests its cancellation otherwise. Returns false for a job that
+/// is finished or gone.
+pub async fn cancel_without_worker<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<bool> {
+    let mut transaction = store.begin().await?;
+    let state = lock_state(&mut transaction, owner, id).await?;
+    let Some(state) = state.filter(|state| !state.status.is_terminal()) else { return Ok(false) };
+    let sql = "select id from jobs where id = $1 and lease_expires_at > (select now from db_now)";
+    let leased = transaction.fetch_optional(sql, params![id]).await.context("reading the lease of a job")?;
+    match leased {
+        Some(_) => set_requested_action(&mut transaction, &state, Some(RequestedAction::Cancel)).await?,
+        None => apply_transition(&mut transaction, &state, &state.transition_to(Status::Cancelled)).await?,
+    }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Changes the status of a job whose row this transaction has locked, and adds the status event and, for a job that ends, the deliveries to
@@ -232,6 +253,13 @@ pub async fn lock_state<D: Dialect>(
     row.as_ref().map(row_codec::decode_job_state).transpose()
 }
 
+/// Locks a job until the transaction ends. Returns whether it is finished.
+pub async fn lock_finished<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<bool> {
+    let sql = "select id from jobs where id = $1 and finished_at is not null";
+    let row = transaction.fetch_locked(sql, RowLock::Update, params![id]).await.context("locking a finished job")?;
+    Ok(row.is_some())
+}
+
 async fn set_requested_action<D: Dialect>(
     transaction: &mut Transaction<D>,
     state: &JobState,
@@ -254,7 +282,7 @@ async fn update_status<D: Dialect>(
                    next_attempt_at = case when $10 then (select now from db_now) + $11 end,
                    finished_at = case when $12 then (select now from db_now) end,
                    lease_expires_at = null, worker_instance = null, worker_process = null,
-                   last_sequence = last_sequence + 1
+                   metrics_deleted_at = null, last_sequence = last_sequence + 1
                where id = $1 and lease_epoch = $2 and status = $3
                returning last_sequence";
     let error = row_codec::encode_error(transition.error.as_ref())?;

@@ -5,20 +5,26 @@
 //! that need no SQL.
 
 pub mod connection;
+pub mod dump;
 pub mod postgres;
 pub mod sqlite;
 
 mod access;
+mod adapter_names;
 mod adapter_shares;
 mod adapters;
 mod api_keys;
 mod audit;
+mod batch;
 mod database_error;
 mod datasets;
+mod deleted_owners;
 mod dialect;
 mod events;
 mod idempotency;
+mod expired_files;
 mod jobs;
+mod owner_deletion;
 mod owners;
 mod pagination;
 mod queue;
@@ -231,5 +237,41 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn delete_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows> {
         retention::delete_old_rows(self, policy).await
+    }
+
+    async fn find_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows> {
+        retention::find_old_rows(self, policy).await
+    }
+
+    async fn database_bytes(&self) -> Result<u64> {
+        SqlStore::database_bytes(self).await
+    }
+
+    async fn reclaim_space(&self) -> Result<()> {
+        SqlStore::reclaim_space(self).await
+    }
+
+    async fn begin_owner_deletion(&self, owner: &str) -> Result<()> {
+        deleted_owners::begin(self, owner).await
+    }
+
+    async fn unfinished_owner_deletions(&self, age: Duration) -> Result<Vec<String>> {
+        deleted_owners::unfinished(self, age).await
+    }
+
+    async fn cancel_owner_jobs(&self, owner: &str) -> Result<Vec<Uuid>> {
+        owner_deletion::cancel_jobs(self, owner).await
+    }
+
+    async fn find_owner_rows(&self, owner: &str) -> Result<DeletedOwnerRows> {
+        owner_deletion::find_rows(self, owner).await
+    }
+
+    async fn delete_owner_rows(&self, owner: &str) -> Result<DeletedOwnerRows> {
+        owner_deletion::delete_rows(self, owner).await
+    }
+
+    async fn finish_owner_deletion(&self, owner: &str) -> Result<()> {
+        deleted_owners::finish(self, owner).await
     }
 }

@@ -53,7 +53,8 @@ pub async fn insert_tombstone<D: Dialect>(
     id: Uuid,
     created_at: DateTime<Utc>,
 ) -> Result<()> {
-    let sql = "insert into tombstones (id, owner, created_at) values ($1, $2, $3)";
+    let sql =
+        "insert into tombstones (id, owner, created_at, deleted_at) values ($1, $2, $3, (select now from db_now))";
     transaction.execute(sql, params![id, owner, created_at]).await.context("adding a tombstone")?;
     Ok(())
 }

@@ -34,8 +34,7 @@ impl Postgres {
     /// # Errors
     /// `Invalid`; the detail never contains the password.
     pub async fn connect(url: &str) -> Result<Self> {
-        let options =
-            PgConnectOptions::from_str(url).map_err(|error| invalid_url_error(&error))?.application_name("espalier");
+        let options = parse_url(url)?;
         // The migrations use a connection of their own: the pool would hide why connecting fails, and a pooled
         // connection would keep the migration lock after a failed migration.
         let mut migration_connection = connect_single(&options).await?;
@@ -59,6 +58,8 @@ impl Dialect for Postgres {
     const NAME: &'static str = "postgres";
 
     const CLOCK_RESOLUTION: Duration = Duration::from_micros(1);
+
+    const DATABASE_BYTES: &'static str = "select pg_database_size(current_database()) as bytes";
 
     fn reader_pool(&self) -> &PgPool {
         &self.pool
@@ -88,6 +89,16 @@ impl Dialect for Postgres {
         let sql = AssertSqlSafe(format!("select pg_advisory_xact_lock({hash})"));
         let params: Vec<Param<'_>> = keys.iter().map(|key| Param::from(*key)).collect();
         Self::execute(connection, sql.into_sql_str(), &params).await.map(|_| ())
+    }
+
+    async fn wait_for_writers(connection: &mut Connection<Self>, table: &'static str) -> sqlx::Result<()> {
+        let sql = AssertSqlSafe(format!("lock table {table} in share mode"));
+        Self::execute(connection, sql.into_sql_str(), &[]).await.map(|_| ())
+    }
+
+    /// Autovacuum makes the space of deleted rows available to new ones.
+    async fn reclaim_space(&self) -> sqlx::Result<()> {
+        Ok(())
     }
 
     async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64> {
@@ -138,7 +149,12 @@ async fn set_idle_transaction_timeout(connection: &mut PgConnection) -> sqlx::Re
     Ok(())
 }
 
-async fn connect_single(options: &PgConnectOptions) -> Result<PgConnection> {
+pub fn parse_url(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| invalid_url_error(&error))?;
+    Ok(options.application_name("espalier"))
+}
+
+pub async fn connect_single(options: &PgConnectOptions) -> Result<PgConnection> {
     match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connection) => connection.map_err(|error| connect_error(options, &error.to_string())),
         Err(_) => Err(connect_error(options, &format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))),

@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use serde_json::Value;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments, Connection as _, Executor, SqlSafeStr, SqlStr, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Connection as _, Executor, SqlSafeStr, SqlStr, SqliteConnection};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -23,6 +23,9 @@ const READER_CONNECTIONS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Time limit for emptying the log, in which other writers wait.
+const TRUNCATION_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Time limit for getting a connection, while all are in use or while the file cannot be opened.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +63,9 @@ impl Dialect for Sqlite {
 
     const CLOCK_RESOLUTION: Duration = Duration::from_millis(1);
 
+    const DATABASE_BYTES: &'static str =
+        "select page_count * page_size as bytes from pragma_page_count(), pragma_page_size()";
+
     fn reader_pool(&self) -> &SqlitePool {
         &self.reader_pool
     }
@@ -79,6 +85,28 @@ impl Dialect for Sqlite {
 
     async fn acquire_advisory_lock(_connection: &mut Connection<Self>, _keys: &[&str]) -> sqlx::Result<()> {
         Ok(())
+    }
+
+    async fn wait_for_writers(_connection: &mut Connection<Self>, _table: &'static str) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn reclaim_space(&self) -> sqlx::Result<()> {
+        let mut free_pages = i64::MAX;
+        // A file without `auto_vacuum`, as older versions made it, keeps its free pages.
+        loop {
+            let left = sqlx::query_scalar("pragma freelist_count").fetch_one(&self.reader_pool).await?;
+            if left == 0 || left >= free_pages {
+                break;
+            }
+            free_pages = left;
+            let started = Instant::now();
+            let mut connection = self.writer_pool.acquire().await?;
+            connection.execute("pragma incremental_vacuum(1000)").await?;
+            drop(connection);
+            tokio::time::sleep(started.elapsed()).await;
+        }
+        self.truncate_log().await
     }
 
     async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64> {
@@ -102,6 +130,22 @@ impl Dialect for Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Writes the log into the database file and empties it, unless it is in use.
+    async fn truncate_log(&self) -> sqlx::Result<()> {
+        let mut connection = self.writer_pool.acquire().await?;
+        let busy_timeout = |timeout: Duration| AssertSqlSafe(format!("pragma busy_timeout = {}", timeout.as_millis()));
+        connection.execute(busy_timeout(TRUNCATION_TIMEOUT)).await?;
+        // The statement reports a log in use in its row; it fails only if another process truncates too.
+        let truncated = connection.execute("pragma wal_checkpoint(truncate)").await;
+        connection.execute(busy_timeout(BUSY_TIMEOUT)).await?;
+        match truncated {
+            Err(error) if !is_sqlite_busy(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Encodes ids as blobs of 16 bytes, JSON as text, timestamps and durations as milliseconds.
 fn encode(params: &[Param<'_>]) -> sqlx::Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
@@ -122,7 +166,7 @@ fn encode(params: &[Param<'_>]) -> sqlx::Result<SqliteArguments> {
     Ok(arguments)
 }
 
-fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
+pub fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
     let file = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
     if file.is_empty() || file == ":memory:" || url.contains("mode=memory") {
         let detail =
@@ -137,6 +181,10 @@ fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
         // A committed lease or publication must survive a power cut.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // The pages of deleted rows can be returned to the file system. It holds for new files.
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        // Deleted content is overwritten.
+        .pragma("secure_delete", "on")
         .busy_timeout(BUSY_TIMEOUT))
 }
 
@@ -189,7 +237,7 @@ async fn migrate(writer_pool: &SqlitePool) -> Result<()> {
     transaction.commit().await.context("committing to the database")
 }
 
-fn open_error(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
+pub fn open_error(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
     let file = options.get_filename().display();
     let detail = format!(
         "cannot open the database {file}: {error}; check that it is a SQLite file, and that its folder exists and may be \

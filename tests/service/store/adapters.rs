@@ -5,7 +5,6 @@ use crate::support::database::Database;
 use crate::support::samples::*;
 use espalier::store::{Adapter, Job, Reference, RetentionPolicy};
 use espalier_core::error::Error;
-use std::time::Duration;
 use uuid::Uuid;
 
 on_both_databases!(
@@ -138,12 +137,7 @@ async fn a_name_points_to_the_activated_version(db: &Database) {
     assert!(db.activate_adapter(OWNER, first.id).await.unwrap().is_current);
     assert_eq!(current().await, first.id);
     // Retention keeps it, though it is the oldest.
-    let policy = RetentionPolicy {
-        keep_jobs: None,
-        keep_events: None,
-        keep_versions: Some(1),
-        keep_checkpoints: Duration::from_secs(3600),
-    };
+    let policy = RetentionPolicy { keep_versions: Some(1), ..KEEP_ALL };
     db.delete_old_rows(&policy).await.unwrap();
     expect_error(db.adapter(OWNER, &Reference::Id(second.id)).await, "adapter_not_found");
     assert_eq!(current().await, first.id);

@@ -2,7 +2,7 @@
 
 use super::helpers::expect_error;
 use crate::support::samples::sha256;
-use espalier::store::blobs::{DataDir, GcReport, LiveBlobs};
+use espalier::store::blobs::{DataDir, GcAction, GcReport, LiveBlobs};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -123,8 +123,8 @@ fn recently_rewritten_dataset_is_not_removed() {
     data_dir.remove_dataset(&sha256("a1")).unwrap();
     assert!(data_dir.dataset_path(&sha256("a1")).exists(), "its new row may not be added yet");
     make_old(&data_dir.dataset_path(&sha256("a1")));
-    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), HOUR).unwrap(), GcReport::default());
-    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), Duration::ZERO).unwrap().datasets, 1);
+    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), HOUR, GcAction::Remove).unwrap(), GcReport::default());
+    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), Duration::ZERO, GcAction::Remove).unwrap().datasets, 1);
 }
 
 #[test]
@@ -173,7 +173,10 @@ fn garbage_collection_removes_old_unreferenced_blobs() {
         adapter_versions: [sha256("a1")].into(),
         resumable_jobs: [unfinished].into(),
     };
-    assert_eq!(data_dir.garbage_collect(&live, HOUR).unwrap(), GcReport { datasets: 1, adapters: 1, checkpoints: 1 });
+    let garbage = GcReport { datasets: 1, adapters: 1, checkpoints: 1, bytes: 4 };
+    assert_eq!(data_dir.garbage_collect(&live, HOUR, GcAction::Report).unwrap(), garbage);
+    assert_eq!(data_dir.garbage_collect(&live, HOUR, GcAction::Remove).unwrap(), garbage);
+    assert_eq!(data_dir.garbage_collect(&live, HOUR, GcAction::Remove).unwrap(), GcReport::default());
     for (digits, kept) in [("a1", true), ("a2", false), ("a3", true)] {
         assert_eq!(data_dir.dataset_path(&sha256(digits)).exists(), kept, "{digits}");
         assert_eq!(data_dir.adapters_dir().join(sha256(digits)).exists(), kept, "{digits}");

@@ -1,7 +1,7 @@
 //! Steps that most rules begin with.
 
 use crate::support::samples::*;
-use espalier::store::{ClaimedJob, Dataset, Job, PageRequest, Status, Store, WorkerId};
+use espalier::store::{ClaimedJob, Dataset, Job, PageRequest, RetentionPolicy, Status, Store, WorkerId};
 use espalier_core::error::{Error, Result};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,6 +11,16 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const MAX_ATTEMPTS: u32 = 3;
 pub const MAX_QUEUED: u64 = 1000;
 pub const KEEP_CHECKPOINTS: Duration = Duration::from_secs(3600);
+/// Policy that deletes nothing.
+pub const KEEP_ALL: RetentionPolicy = RetentionPolicy {
+    keep_jobs: None,
+    max_finished_jobs: None,
+    keep_events: None,
+    keep_datasets: None,
+    keep_versions: None,
+    keep_superseded: None,
+    keep_checkpoints: KEEP_CHECKPOINTS,
+};
 pub const ALL: PageRequest = PageRequest { limit: 1000, after: None };
 
 pub async fn add_dataset(store: &dyn Store) -> Dataset {

@@ -28,10 +28,16 @@ impl Database {
     }
 
     pub async fn postgres() -> Self {
+        Self::postgres_from("select 1").await
+    }
+
+    /// A Postgres database with what these statements make, migrated to this version.
+    pub async fn postgres_from(statements: &str) -> Self {
         let server_url = postgres_server_url();
         let database = format!("test_{}", Uuid::now_v7().simple());
         execute_on_server(&server_url, format!("create database {database}")).await;
         let url = database_url(&server_url, &database);
+        execute_on_server(&url, statements.to_string()).await;
         let store = store::connect(&url).await.expect("a new Postgres database");
         Self { store, url, backend: Backend::Postgres { url: server_url, database } }
     }

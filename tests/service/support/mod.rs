@@ -1,5 +1,6 @@
 //! Fixtures shared by the tests of the service.
 
 pub mod database;
+pub mod population;
 pub mod samples;
 pub mod worker_fixture;
