@@ -8,6 +8,8 @@ class ApiError extends Error {
     this.code = problem.code;
     this.fields = problem.errors ?? [];
     this.requestId = problem.request_id;
+    /** Seconds until the request may be sent again; null where the server does not say. */
+    this.retryAfter = problem.retry_after ?? null;
   }
 }
 
@@ -30,13 +32,14 @@ export function apiUrl(path) {
 }
 
 async function problemOf(response) {
-  const requestId = response.headers.get("x-request-id");
+  const seconds = Number(response.headers.get("retry-after"));
+  const common = { request_id: response.headers.get("x-request-id"), retry_after: seconds > 0 ? seconds : null };
   try {
     const body = await response.json();
     const problem = body.error ? { detail: body.error.message, code: body.error.code, errors: [] } : body;
-    return new ApiError({ request_id: requestId, ...problem, status: response.status });
+    return new ApiError({ ...common, ...problem, status: response.status });
   } catch {
-    return new ApiError({ status: response.status, code: "unreadable", detail: `The server answered ${response.status}.`, request_id: requestId });
+    return new ApiError({ status: response.status, code: "unreadable", detail: `The server answered ${response.status}.`, ...common });
   }
 }
 
@@ -61,9 +64,14 @@ export async function getJson(path, options) {
   return (await send(path, options)).json();
 }
 
+/** Sends a JSON body; `options` may have another method. */
 export async function postJson(path, body, options = {}) {
   const request = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), ...options };
   return (await send(path, request)).json();
+}
+
+export async function putJson(path, body) {
+  return postJson(path, body, { method: "PUT" });
 }
 
 export async function post(path) {
@@ -111,7 +119,8 @@ export function upload(path, form, onProgress) {
     request.addEventListener("error", () =>
       reject(new ApiError({ status: 0, code: "unreachable", detail: "The upload was interrupted. Check that the server is running." })));
     request.addEventListener("load", async () => {
-      const headers = { "x-request-id": request.getResponseHeader("x-request-id") ?? "" };
+      const names = ["x-request-id", "retry-after"];
+      const headers = names.flatMap((name) => (request.getResponseHeader(name) ? [[name, request.getResponseHeader(name)]] : []));
       const response = new Response(request.responseText, { status: request.status, headers });
       if (response.ok) resolve(await response.json());
       else if (request.status === 401) resolve(signIn().then(() => upload(path, form, onProgress)));

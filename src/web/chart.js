@@ -1,12 +1,12 @@
-// Curves over the steps of a job, drawn by uPlot.
+// Curves over the steps of a job or over days, drawn by uPlot.
 
 import uPlot from "./uplot.js";
 import { number } from "./format.js";
 import { isDark } from "./theme.js";
 
 const MAX_POINTS_WITH_DOTS = 60;
-/** Distances between the marks of the steps: whole numbers. */
-const STEP_INCREMENTS = Array.from({ length: 8 }, (_, power) => [1, 2, 5].map((factor) => factor * 10 ** power)).flat();
+/** Distances between the marks of the steps or days: whole numbers. */
+const INCREMENTS = Array.from({ length: 8 }, (_, power) => [1, 2, 5].map((factor) => factor * 10 ** power)).flat();
 
 /** Exponential moving average; `strength` from 0 to 0.99. */
 export function smoothed(values, strength) {
@@ -32,9 +32,13 @@ export function joined(series) {
   }
 }
 
+const STEP_AXIS = { label: "step", text: number };
+
 export class Chart {
-  constructor(element) {
+  /** `axis` has the label of the steps, and the function that writes one of them. */
+  constructor(element, axis = STEP_AXIS) {
     this.element = element;
+    this.axis = axis;
     this.plot = null;
     this.shape = "";
     this.observer = new ResizeObserver(() => this.plot?.setSize(this.size()));
@@ -62,10 +66,11 @@ export class Chart {
     this.plot = new uPlot(this.options(series, isLogarithmic), data, this.element);
     const canvas = this.element.querySelector("canvas");
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `Curves: ${series.map((one) => one.label).join(", ")}. The table below has their last values.`);
+    canvas.setAttribute("aria-label", `Curves: ${series.map((one) => one.label).join(", ")}. The table below has their values.`);
   }
 
   options(series, isLogarithmic) {
+    const { label, text } = this.axis;
     const style = getComputedStyle(document.documentElement);
     const probe = document.createElement("span");
     this.element.append(probe);
@@ -73,17 +78,17 @@ export class Chart {
       probe.style.color = `var(${name})`;
       return getComputedStyle(probe).color;
     };
-    const text = color("--muted");
+    const muted = color("--muted");
     const line = color("--line");
     const colors = ["--series-1", "--series-2", "--series-3", "--series-4"].map(color);
     probe.remove();
-    const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: `12px ${style.fontFamily || "sans-serif"}` };
+    const axis = { stroke: muted, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: `12px ${style.fontFamily || "sans-serif"}` };
     return {
       ...this.size(),
       scales: { x: { time: false }, y: { distr: isLogarithmic ? 3 : 1 } },
-      axes: [{ ...axis, incrs: STEP_INCREMENTS, label: "step", labelSize: 18, labelFont: axis.font }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : number(tick))) }],
+      axes: [{ ...axis, incrs: INCREMENTS, values: (_, steps) => steps.map((step) => (step == null ? "" : text(step))), label, labelSize: 18, labelFont: axis.font }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : number(tick))) }],
       series: [
-        { label: "step" },
+        { label, value: (_, step) => text(step) },
         ...series.map((one, index) => ({
           label: one.label, stroke: colors[index % colors.length], width: 2, spanGaps: true, dash: one.isOverlay ? [6, 4] : undefined,
           points: { show: one.steps.length <= MAX_POINTS_WITH_DOTS, size: 5 }, value: (_, value) => number(value),

@@ -53,20 +53,46 @@ function newId(prefix) {
 /** A labelled control with a hint, and a place for the error of a request's field. */
 export function field(label, control, { hint, error } = {}) {
   control.id ||= newId("field");
-  const parts = [el("label", { for: control.id }, label), control];
-  const described = [];
-  const describe = (className, text) => {
-    const note = el("span", { class: className, id: `${control.id}-${className}` }, text);
-    described.push(note.id);
-    parts.push(note);
-  };
-  if (hint) describe("hint", hint);
-  if (error) {
-    describe("error", error);
-    control.setAttribute("aria-invalid", "true");
+  const element = el("div", { class: "field" }, el("label", { for: control.id }, label), control);
+  if (hint) describe(control, "hint", hint);
+  if (error) setFieldError(control, error);
+  return element;
+}
+
+/** Appends a text that describes a control to its field. */
+function describe(control, className, text) {
+  const note = el("span", { class: className, id: `${control.id}-${className}` }, text);
+  control.parentElement.append(note);
+  control.setAttribute("aria-describedby", [...describedBy(control), note.id].join(" "));
+}
+
+function describedBy(control) {
+  return (control.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean);
+}
+
+/** Shows the error of a control that is in a field; an empty message removes it. */
+export function setFieldError(control, message) {
+  const shown = control.parentElement.querySelector(":scope > .error");
+  if (shown) {
+    shown.remove();
+    control.removeAttribute("aria-invalid");
+    const others = describedBy(control).filter((id) => id !== shown.id);
+    if (others.length) control.setAttribute("aria-describedby", others.join(" "));
+    else control.removeAttribute("aria-describedby");
   }
-  if (described.length) control.setAttribute("aria-describedby", described.join(" "));
-  return el("div", { class: "field" }, parts);
+  if (!message) return;
+  describe(control, "error", message);
+  control.setAttribute("aria-invalid", "true");
+}
+
+/** Text area for names, one in a line. */
+export function nameLines(names, placeholder) {
+  return el("textarea", { rows: "3", autocomplete: "off", spellcheck: "false", value: names.join("\n"), placeholder });
+}
+
+/** Lines of a text area that are not empty. */
+export function linesOf({ value }) {
+  return value.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
 export function select(options, value, onChange, attributes = {}) {

@@ -1,6 +1,7 @@
 // What the page tells the user: errors, announcements for screen readers, questions.
 
-import { el, replace } from "./dom.js";
+import { el, replace, setFieldError } from "./dom.js";
+import { duration } from "./format.js";
 
 export function announce(text) {
   const region = document.getElementById("announcements");
@@ -23,6 +24,7 @@ export function errorNotice(error, { shown = [], note } = {}) {
   const place = (field) => (field.line != null ? `Line ${field.line}: ` : field.pointer ? `${field.pointer}: ` : "");
   return el("div", { class: "notice error", role: "alert" },
     el("strong", {}, error.message, note && ` ${note}`),
+    error.retryAfter && !note && el("span", {}, `Try again in ${duration(error.retryAfter)}.`),
     fields.length > 0 && el("ul", {}, fields.slice(0, 30).map((field) => el("li", {}, place(field), field.message))),
     fields.length > 30 && el("span", {}, `… and ${fields.length - 30} more`),
     error.requestId && el("span", { class: "small" }, "Request id ", el("code", {}, error.requestId)));
@@ -44,15 +46,15 @@ function restoreFocus(button) {
   else focusHeading();
 }
 
-/** Runs an action of a button: the button is disabled, and an error is shown in `place`. */
-export async function act(button, place, action) {
+/** Runs an action of a button: the button is disabled, and an error is shown in `place`, by default as a notice. */
+export async function act(button, place, action, notice = errorNotice) {
   const hadFocus = document.activeElement === button;
   button.disabled = true;
   replace(place);
   try {
     return await action();
   } catch (error) {
-    if (error.name !== "AbortError") replace(place, errorNotice(error));
+    if (error.name !== "AbortError") replace(place, notice(error));
     return undefined;
   } finally {
     button.disabled = false;
@@ -61,8 +63,24 @@ export async function act(button, place, action) {
   }
 }
 
-/** Asks before something that cannot be undone. Leaving the view is a no. */
-export function confirmed(title, text, verb) {
+/** Sends a form: errors of its fields are shown at them, and others in `place`. `controls` has the control of each pointer. */
+export function submitForm(button, place, controls, action) {
+  const showErrors = (error) => {
+    const shown = [];
+    for (const [pointer, control] of Object.entries(controls)) {
+      const found = error?.fields?.find((one) => one.pointer === pointer || one.pointer?.startsWith(`${pointer}/`));
+      setFieldError(control, found?.message);
+      if (found && shown.length === 0) control.focus();
+      if (found) shown.push(found.pointer);
+    }
+    return shown;
+  };
+  showErrors(null);
+  return act(button, place, action, (error) => errorNotice(error, { shown: showErrors(error) }));
+}
+
+/** Asks before something that cannot be undone. Leaving the view is a no. `content` follows the text. */
+export function confirmed(title, text, verb, content) {
   return new Promise((resolve) => {
     const leave = () => close(false);
     const close = (answer) => {
@@ -75,6 +93,7 @@ export function confirmed(title, text, verb) {
       el("form", { submit: (event) => { event.preventDefault(); close(true); } },
         el("h2", { id: "question" }, title),
         text && el("p", {}, text),
+        content,
         el("div", { class: "row" },
           el("button", { type: "submit", class: "danger" }, verb),
           el("button", { type: "button", autofocus: true, click: leave }, "Keep"))));

@@ -1,6 +1,7 @@
 // Head of a job's view: its name, its status, and what can be done with it.
 
 import { encoded, post, remove } from "./api.js";
+import { may } from "./credential.js";
 import { el } from "./dom.js";
 import { act, confirmed } from "./feedback.js";
 import { shortId } from "./format.js";
@@ -45,7 +46,7 @@ export function headParts({ job, defaults, source }, problems, changed) {
 
 function adapterLinks({ adapter, dataset_id: dataset, name }) {
   return [
-    el("a", { class: "button primary", href: href("playground", { model: ["base", adapter.id] }) }, "Try it"),
+    may("predict", "generate") && el("a", { class: "button primary", href: href("playground", { model: ["base", adapter.id] }) }, "Try it"),
     el("a", { class: "button", href: href("new", { dataset, from: adapter.id, name }) }, "Train further"),
   ];
 }

@@ -1,6 +1,7 @@
 // Summary of a job: progress, tiles, and its status changes.
 
 import { card, tile } from "./cards.js";
+import { may } from "./credential.js";
 import { el, setText } from "./dom.js";
 import { dateTime, duration, number, percent, plural, words } from "./format.js";
 import { isActive } from "./job-status.js";
@@ -21,6 +22,7 @@ export function summaryParts(job) {
 
 function adapterText({ adapter, adapter_id: id }) {
   if (!adapter) return id ? "deleted" : "–";
+  if (!may("adapters:read")) return adapter.name ?? "unnamed";
   return el("a", { href: href(`adapters/${encodeURIComponent(adapter.name ?? adapter.id)}`) }, adapter.name ?? "unnamed");
 }
 

@@ -61,7 +61,7 @@ export function showConversation(card) {
 
 /** Streams an answer into the card. With a chat template it is the next turn of the model's conversation. */
 export async function generate(card, base, text, parameters, signal) {
-  const model = card.model.adapter ? card.model.adapter.id : base.name;
+  const model = card.model.reference ?? base.name;
   const path = base.chat ? "v1/chat/completions" : "v1/completions";
   const messages = [...(base.chat ? conversationWith(card.model.id) : []), { role: "user", content: text }];
   const body = { model, ...(base.chat ? { messages } : { prompt: text }), ...parameters };

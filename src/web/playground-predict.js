@@ -11,9 +11,9 @@ const TOP = 5;
 /** Sends the lines to `/predict` and shows the answer in the card. */
 export async function predict(card, text, signal) {
   const inputs = text.split("\n").map((line) => line.trim()).filter(Boolean);
-  const { adapter } = card.model;
-  const path = adapter ? `predict?adapter=${adapter.id}` : "predict";
-  const body = adapter && adapter.task.type !== "embedding" ? { inputs, top_k: TOP } : { inputs };
+  const { reference, isEmbedding } = card.model;
+  const path = reference ? `predict?adapter=${encodeURIComponent(reference)}` : "predict";
+  const body = isEmbedding ? { inputs } : { inputs, top_k: TOP };
   const start = performance.now();
   const answer = await postJson(path, body, { signal });
   card.latency.textContent = `${number(performance.now() - start, 0)} ms`;

@@ -1,10 +1,16 @@
 // The address of a view: `#/path?query`. The address holds the state of a view, so that it survives a reload and the back button.
 
-/** Path, its parts and the query of the address. The jobs are the first view. */
+let firstView = "jobs";
+/** Sets the view of an address that names none. */
+export function setFirstView(name) {
+  firstView = name;
+}
+
+/** Path, its parts and the query of the address. */
 export function currentAddress() {
   const [path, query] = isViewAddress() ? location.hash.slice(1).split("?") : [""];
   const parts = path.split("/").filter(Boolean).map(decoded);
-  if (parts.length === 0) parts.push("jobs");
+  if (parts.length === 0) parts.push(firstView);
   return { parts, path: parts.map(encodeURIComponent).join("/"), query: new URLSearchParams(query ?? "") };
 }
 

@@ -1,16 +1,23 @@
-// One name: its versions side by side, where they come from, download and delete.
+// One name: its versions side by side, where they come from, download, shares and delete.
 
 import { apiUrl, encoded, getJson, list, post, remove } from "./api.js";
+import { versionCards } from "./adapter-version.js";
+import { byName, fullName, referenceOf } from "./adapter-names.js";
 import { card } from "./cards.js";
+import { may, scopeNotice } from "./credential.js";
 import { el, replace, scrollable } from "./dom.js";
 import { act, announce, confirmed } from "./feedback.js";
 import { bytes, dateTime, number, shortId, shortVersion, words } from "./format.js";
 import { metricNames } from "./adapter-metrics.js";
-import { byName } from "./view-adapters.js";
 import { go, href } from "./router.js";
 
-export async function show(place, { rest, signal }) {
+export async function show(place, view) {
+  const { rest, signal } = view;
   const key = rest[0];
+  if (!may("adapters:read")) {
+    replace(place, el("h1", {}, key), scopeNotice("The view of an adapter", ["adapters:read"]));
+    return;
+  }
   const versions = await versionsOf(key, signal);
   if (signal.aborted) return;
   if (!versions) {
@@ -20,23 +27,32 @@ export async function show(place, { rest, signal }) {
   const jobs = await jobsOf(versions, signal);
   if (signal.aborted) return;
   const [newest] = versions;
+  const active = versions.find((version) => version.is_current);
   const problems = el("div");
   replace(place,
-    el("div", { class: "page-head" }, el("h1", {}, newest.name ?? `Adapter ${shortId(newest.id)}`),
-      el("div", { class: "end" }, el("a", { class: "button primary", href: href("playground", { model: ["base", ...versions.slice(0, 3).map((one) => one.id)] }) }, "Compare in the playground"))),
+    el("div", { class: "page-head" }, el("h1", {}, fullName(newest) ?? `Adapter ${shortId(newest.id)}`),
+      newest.owner && el("span", { class: "muted" }, `Shared by ${newest.owner}, to read and use`),
+      el("div", { class: "end" }, may("predict", "generate")
+        && el("a", { class: "button primary", href: href("playground", { model: ["base", ...versions.slice(0, 3).map(referenceOf)] }) }, "Compare in the playground"))),
     problems,
-    card("Versions", newest.name ? `Active version: ${shortVersion(activeVersion(versions).version)}` : null,
-      scrollable("Versions", versionTable(versions, jobs, problems, () => show(place, { rest, signal })))));
+    card("Versions", newest.name && active ? `Active version: ${shortVersion(active.version)}` : null,
+      scrollable("Versions", versionTable(versions, jobs, problems, () => show(place, view)))),
+    versionCards(versions, view));
 }
 
-/** Versions of a name among the newest 1,000 adapters, or the one older adapter with this name or id. */
+/** Versions of a name among the newest 1,000 adapters, then among those that other owners share, or the one adapter with this name or
+ * id. */
 async function versionsOf(key, signal) {
-  const versions = byName(await list("adapters", 1000, { signal })).get(key);
-  return versions ?? unlessDeleted(getJson(encoded`adapters/${key}`, { signal }).then((adapter) => [adapter]));
+  const own = byName(await list("adapters", 1000, { signal })).get(key);
+  if (own) return own;
+  const shared = await list("shared-adapters", 1000, { signal });
+  const found = byName(shared).get(key) ?? shared.filter((adapter) => adapter.id === key);
+  return found.length ? found : unlessDeleted(getJson(encoded`adapters/${key}`, { signal }).then((adapter) => [adapter]));
 }
 
-/** Jobs that trained the versions, by their id; null for deleted ones. */
+/** Jobs that trained the versions, by their id; null for deleted ones. Jobs of other owners are not shared. */
 async function jobsOf(versions, signal) {
+  if (!may("train") || versions[0].owner) return new Map();
   const ids = [...new Set(versions.map((version) => version.job_id).filter(Boolean))];
   const jobs = await Promise.all(ids.map((id) => unlessDeleted(getJson(encoded`jobs/${id}`, { signal }))));
   return new Map(ids.map((id, index) => [id, jobs[index]]));
@@ -54,6 +70,7 @@ async function unlessDeleted(request) {
 
 function versionTable(versions, jobs, problems, reload) {
   const metrics = metricNames(versions);
+  const isOwn = !versions[0].owner;
   const best = new Map(metrics.map((name) => {
     const values = versions.map((one) => one.metrics?.validation?.[name]).filter((value) => typeof value === "number");
     return [name, isLowerBetter(name) ? Math.min(...values) : Math.max(...values)];
@@ -77,14 +94,15 @@ function versionTable(versions, jobs, problems, reload) {
       row("From", (version) => origin(version, jobs)),
       row("Created", (version) => dateTime(version.created_at)),
       row("Files", downloads),
-      row("Train further", (version) => el("a", { href: href("new", { from: version.id, name: version.name }) }, "New job")),
+      isOwn && may("train") && row("Train further", (version) => el("a", { href: href("new", { from: version.id, name: version.name }) }, "New job")),
       versions[0].name && row("Active version", (version) => activation(version, problems, reload)),
-      row("Delete", (version) => deleteButton(version, versions, problems, reload))));
+      isOwn && may("adapters:write") && row("Delete", (version) => deleteButton(version, versions, problems, reload))));
 }
 
 /** Where a version comes from: its dataset and its job, or an import. */
 function origin(version, jobs) {
   if (!version.job_id) return "import";
+  if (jobs.size === 0) return "job";
   const job = jobs.get(version.job_id);
   if (!job) return "job (deleted)";
   return [el("a", { href: href(`datasets/${job.dataset_id}`) }, "dataset"), " → ", el("a", { href: href(`jobs/${job.id}`) }, "job")];
@@ -99,13 +117,10 @@ function downloads(version) {
   return el("div", { class: "row" }, link("peft", "PEFT"), version.method.type === "bottleneck" && link("adapterhub", "AdapterHub"));
 }
 
-function activeVersion(versions) {
-  return versions.find((version) => version.is_current) ?? versions[0];
-}
-
 /** Mark of the active version, or the button that activates another. */
 function activation(version, problems, reload) {
   if (version.is_current) return el("span", { class: "badge succeeded" }, "active");
+  if (version.owner || !may("adapters:write")) return "–";
   const button = el("button", { type: "button", "aria-label": `Activate version ${shortVersion(version.version)} of ${version.name}` }, "Activate");
   button.addEventListener("click", () => act(button, problems, async () => {
     await post(encoded`adapters/${version.id}/activate`);

@@ -2,6 +2,7 @@
 
 import { encoded, getJson, list, postJson } from "./api.js";
 import { card } from "./cards.js";
+import { credential, may } from "./credential.js";
 import { el, replace } from "./dom.js";
 import { announce, errorNotice, focusHeading, showPollingError } from "./feedback.js";
 import { jobTitle } from "./format.js";
@@ -146,7 +147,7 @@ class JobView {
     const { job, parts, view: { signal } } = this;
     try {
       const [defaults, id] = await Promise.all([readDefaults(job, signal), adapterOfVersion(job.from_adapter, signal)]);
-      Object.assign(this, { defaults, source: { id } });
+      Object.assign(this, { defaults, source: id === undefined ? null : { id } });
     } catch (error) {
       if (!signal.aborted) replace(parts.problems, errorNotice(error));
     }
@@ -168,11 +169,14 @@ async function readDefaults(job, signal) {
   }
 }
 
-/** Id of the adapter that the job started from; null where it started from none or the adapter is deleted. */
+/** Id of the adapter that the job started from; null where it started from none or the adapter is deleted, undefined where the key does
+ * not see all adapters. */
 async function adapterOfVersion(fromAdapter, signal) {
   if (!fromAdapter) return null;
-  const adapters = await list("adapters", 1000, { signal });
-  return adapters.find((adapter) => adapter.version.endsWith(fromAdapter.version))?.id ?? null;
+  const adapters = may("adapters:read") ? await list("adapters", 1000, { signal }) : [];
+  const found = adapters.find((adapter) => adapter.version.endsWith(fromAdapter.version));
+  const seesAll = may("adapters:read") && !credential().adapters;
+  return found?.id ?? (seesAll ? null : undefined);
 }
 
 function dataCard(job) {

@@ -2,6 +2,7 @@
 
 import { encoded, getJson, list, postJson } from "./api.js";
 import { card } from "./cards.js";
+import { may } from "./credential.js";
 import { el, replace } from "./dom.js";
 import { act, announce, errorNotice } from "./feedback.js";
 import { bytes, duration, plural, words } from "./format.js";
@@ -36,7 +37,7 @@ export async function show(place, view) {
     return;
   }
   const [dataset, base, adapters] = await Promise.all([
-    getJson(encoded`datasets/${query.get("dataset")}`), getJson("base"), list("adapters", 200),
+    getJson(encoded`datasets/${query.get("dataset")}`), getJson("base"), may("adapters:read") ? list("adapters", 200) : [],
   ]);
   if (!signal.aborted) await showForm(place, head, { view, query, signal, dataset, base, adapters });
 }

@@ -1,20 +1,21 @@
 // Playground: one input, answered by the base and by any adapters side by side.
 
-import { getJson, list } from "./api.js";
+import { getJson } from "./api.js";
 import { card } from "./cards.js";
 import { forgetConversations } from "./conversations.js";
 import { el, field, replace, setText } from "./dom.js";
 import { announce, errorNotice } from "./feedback.js";
 import { plural } from "./format.js";
 import { chatSettings, generate, sampling, showConversation } from "./playground-generate.js";
-import { isChat, isGenerative, modelChoice, modelsOf } from "./playground-models.js";
+import { isAllowed, isChat, modelChoice, readModels } from "./playground-models.js";
 import { predict } from "./playground-predict.js";
 import { setQuery } from "./router.js";
 
 export async function show(place, view) {
-  const [base, adapters] = await Promise.all([getJson("base"), list("adapters", 1000)]);
+  const base = await getJson("base", { signal: view.signal });
+  const models = await readModels(base, view.signal);
   if (view.signal.aborted) return;
-  const playground = new Playground(view, base, modelsOf(base, adapters));
+  const playground = new Playground(view, base, models);
   replace(place, playground.elements());
   playground.showActions();
   playground.arrange();
@@ -24,7 +25,7 @@ export async function show(place, view) {
 class Playground {
   constructor(view, base, models) {
     const { query } = view;
-    if (!query.has("model")) for (const model of models.slice(0, 2)) query.append("model", model.id);
+    if (!query.has("model")) for (const model of models.filter(isAllowed).slice(0, 2)) query.append("model", model.id);
     /** Output cards by the id of their model; the run that is going on: what stops it, and the promise of its end. */
     Object.assign(this, { view, query, base, models, cards: new Map(), stopping: null, finished: null, isWaiting: false });
     this.text = el("textarea", { rows: "4", value: query.get("text") ?? "", placeholder: base.is_causal_lm ? "Write a message" : "One text per line" });
@@ -51,7 +52,7 @@ class Playground {
   }
 
   chosen() {
-    return this.models.filter((model) => this.query.getAll("model").includes(model.id));
+    return this.models.filter((model) => isAllowed(model) && this.query.getAll("model").includes(model.id));
   }
 
   choose(id, isChosen) {
@@ -64,7 +65,7 @@ class Playground {
   }
 
   showActions() {
-    const isGenerating = this.chosen().some((model) => isGenerative(model, this.base));
+    const isGenerating = this.chosen().some((model) => model.isGenerative);
     this.settings.hidden = !isGenerating;
     this.stop.hidden = !(this.stopping && isGenerating);
   }
@@ -85,7 +86,7 @@ class Playground {
 
   /** Chat messages are stored in the conversation; predictions are repeated after a reload. */
   async repeat() {
-    const hasGeneration = this.chosen().some((model) => isGenerative(model, this.base));
+    const hasGeneration = this.chosen().some((model) => model.isGenerative);
     if (this.query.has("text") && this.text.value.trim() && !hasGeneration) await this.submit();
   }
 
@@ -153,11 +154,11 @@ function outputCard(model) {
 
 async function answer(output, base, text, parameters, signal) {
   try {
-    if (isGenerative(output.model, base)) await generate(output, base, text, parameters, signal);
+    if (output.model.isGenerative) await generate(output, base, text, parameters, signal);
     else await predict(output, text, signal);
   } catch (error) {
     if (error.name === "AbortError") output.latency.textContent = "stopped";
-    else if (isGenerative(output.model, base)) output.content.append(errorNotice(error));
+    else if (output.model.isGenerative) output.content.append(errorNotice(error));
     else replace(output.content, errorNotice(error));
   }
 }

@@ -2,6 +2,7 @@
 
 import { getJson, getPage, send } from "./api.js";
 import { card, tile } from "./cards.js";
+import { may, scopeNotice } from "./credential.js";
 import { el, replace, scrollable, setText, table } from "./dom.js";
 import { showPollingError } from "./feedback.js";
 import { bytes, duration, jobTitle, number, percent, words } from "./format.js";
@@ -49,9 +50,9 @@ export async function show(place, { signal }) {
   let earlier = null;
   const refresh = async () => {
     const [text, problem, running] = await Promise.all([
-      send("metrics", { signal }).then((response) => response.text()),
+      may("metrics") ? send("metrics", { signal }).then((response) => response.text()) : "",
       getJson("health/ready", { signal }).then(({ status }) => (status === "ready" ? "" : status), (error) => error.message),
-      getPage("jobs", { status: "running" }, 100, { signal }),
+      may("train") ? getPage("jobs", { status: "running" }, 100, { signal }) : null,
     ]);
     if (signal.aborted) return;
     setText(health, problem ? "not ready" : "ready");
@@ -61,7 +62,7 @@ export async function show(place, { signal }) {
     const now = { time: performance.now(), samples: parseMetrics(text) };
     const build = now.samples.find((sample) => sample.name === "espalier_build_info");
     setText(version, build ? `Version ${build.labels.version}` : "");
-    patch(live, liveParts(now, earlier), workersCard(running));
+    patch(live, may("metrics") ? liveParts(now, earlier) : scopeNotice("What the server is doing", ["metrics"]), running && workersCard(running));
     earlier = now;
   };
   replace(place, el("div", { class: "page-head" }, el("h1", {}, "System"), health, version,

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { launch, openPage } from "./browser.mjs";
-import { startServer } from "./server.mjs";
+import { keyHeaders, startServer } from "./server.mjs";
 
 class Site {
   constructor() {
@@ -47,14 +47,28 @@ class Site {
     return this.api("datasets", { method: "POST", body: form });
   }
 
-  async api(path, options) {
-    const answer = await fetch(`${this.url}/${path}`, options);
+  /** Answer of the API, with the site's key or another one. */
+  async api(path, options = {}, key = this.key) {
+    const answer = await fetch(`${this.url}/${path}`, { ...options, headers: { ...options.headers, ...keyHeaders(key) } });
     assert.ok(answer.ok, `${path}: ${answer.status}`);
     return answer.status === 204 ? null : answer.json();
   }
 
-  async postJson(path, body) {
-    return this.api(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  async postJson(path, body, key = this.key) {
+    return this.api(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }, key);
+  }
+
+  /** Creates a key of an owner and returns it. */
+  async createKey(owner, scopes, settings = {}) {
+    return (await this.postJson("keys", { owner, name: scopes.join(", "), scopes, ...settings })).key;
+  }
+
+  /** Page with the session of a key. */
+  async signedInPage(t, key, options) {
+    const page = await this.pageFor(t, options);
+    const answer = await page.request.post(`${this.url}/session`, { data: { key } });
+    assert.ok(answer.ok(), `session: ${answer.status()}`);
+    return page;
   }
 }
 
@@ -63,6 +77,14 @@ export function startSite(...settings) {
   const shared = new Site();
   before(() => shared.start(settings));
   after(() => shared.stop());
+  return shared;
+}
+
+/** Site of a server with keys, whose API is called with the key of an administrator. */
+export function startKeyedSite(...settings) {
+  const key = "a-key-of-an-administrator";
+  const shared = startSite("--admin-keys", key, ...settings);
+  shared.key = key;
   return shared;
 }
 

@@ -42,16 +42,22 @@ export async function startServer(...settings) {
   return { url: `http://${address}`, database: join(folder, "espalier.db"), stop };
 }
 
+/** Headers of a request with this API key; none without a key. */
+export function keyHeaders(key) {
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
 /** Sends a job with these rows and waits for its end. */
-export async function trainAdapter(server, job, fileName, rows) {
+export async function trainAdapter(server, job, fileName, rows, key) {
+  const headers = keyHeaders(key);
   const form = new FormData();
   form.append("job", new Blob([JSON.stringify(job)], { type: "application/json" }));
   form.append("dataset", new Blob([rows]), fileName);
-  const answer = await fetch(`${server}/jobs`, { method: "POST", body: form });
+  const answer = await fetch(`${server}/jobs`, { method: "POST", headers, body: form });
   const created = await answer.json();
   if (answer.status !== 202) throw new Error(JSON.stringify(created));
   return waitFor(async () => {
-    const found = await (await fetch(`${server}/jobs/${created.id}`)).json();
+    const found = await (await fetch(`${server}/jobs/${created.id}`, { headers })).json();
     if (["failed", "cancelled"].includes(found.status)) throw new Error(`the job is ${found.status}: ${JSON.stringify(found.error)}`);
     return found.status === "succeeded" && found;
   }, TRAINING_LIMIT);

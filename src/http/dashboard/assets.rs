@@ -24,8 +24,14 @@ macro_rules! embedded_files {
     };
 }
 
-const FILES: [(&str, &[u8]); 52] = embedded_files! {
+const FILES: [(&str, &[u8]); 63] = embedded_files! {
+    "access-audit.js"
+    "access-key-form.js"
+    "access-keys.js"
+    "access-owners.js"
     "adapter-metrics.js"
+    "adapter-names.js"
+    "adapter-version.js"
     "api.js"
     "app.js"
     "calibration.js"
@@ -35,6 +41,7 @@ const FILES: [(&str, &[u8]); 52] = embedded_files! {
     "components.css"
     "confusion-matrix.js"
     "conversations.js"
+    "credential.js"
     "data-picker.js"
     "dom.js"
     "examples.js"
@@ -51,7 +58,9 @@ const FILES: [(&str, &[u8]); 52] = embedded_files! {
     "job-row.js"
     "job-status.js"
     "job-summary.js"
+    "limits.js"
     "metric-history.js"
+    "new-key.js"
     "patch.js"
     "playground-generate.js"
     "playground-models.js"
@@ -67,6 +76,7 @@ const FILES: [(&str, &[u8]); 52] = embedded_files! {
     "uplot.LICENSE.txt"
     "uplot.css"
     "uplot.js"
+    "view-access.js"
     "view-adapter.js"
     "view-adapters.js"
     "view-dataset.js"
@@ -76,6 +86,7 @@ const FILES: [(&str, &[u8]); 52] = embedded_files! {
     "view-new-job.js"
     "view-playground.js"
     "view-system.js"
+    "view-usage.js"
     "views.css"
 };
 
