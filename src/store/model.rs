@@ -4,9 +4,9 @@ mod access;
 mod adapters;
 mod audit;
 mod idempotency;
-mod webhooks;
 mod owner_deletion;
 mod retention;
+mod webhooks;
 
 pub use access::{
     AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
@@ -15,11 +15,11 @@ pub use access::{
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
 pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
+pub use owner_deletion::{DeletedFile, DeletedOwnerRows, OwnerDeletion};
+pub use retention::{DeletedKind, DeletedRows, RetentionPolicy};
 pub use webhooks::{
     ClaimedDelivery, DeliveryOutcome, DeliveryStatus, NewWebhook, Webhook, WebhookDelivery, WebhookEvent,
 };
-pub use owner_deletion::{DeletedFile, DeletedOwnerRows, OwnerDeletion};
-pub use retention::{DeletedKind, DeletedRows, RetentionPolicy};
 
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};

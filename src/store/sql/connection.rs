@@ -154,17 +154,13 @@ impl<D: Dialect> Transaction<D> {
 
     /// Returns all rows. Give the statement a limit.
     pub async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
-        D::fetch_all(&mut self.0, sql.into_sql_str(), params).await
+        D::fetch_all(&mut self.0, sql.into_sql_str(), params).instrument(statement_span(sql)).await
     }
 
     /// # Errors
     /// `RowNotFound` without a row.
     pub async fn fetch_one(&mut self, sql: impl SqlSafeStr + Send, params: &[Param<'_>]) -> sqlx::Result<Row<D>> {
         self.fetch_optional(sql, params).await?.ok_or(sqlx::Error::RowNotFound)
-    }
-
-    pub async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
-        D::fetch_all(&mut self.0, sql.into_sql_str(), params).await
     }
 
     /// Fetches a row and locks it until the transaction ends.
