@@ -47,7 +47,7 @@ mod lora_adapters;
 mod mixed_batches;
 mod models;
 mod openai_fields;
-mod otlp_collector;
+pub(crate) mod otlp_collector;
 mod outages;
 mod owners;
 mod preferences;

@@ -37,7 +37,14 @@ pub async fn populate(store: &dyn Store, data_dir: &DataDir, count: usize) {
         let description = put_adapter(data_dir, content);
         let name = Some(format!("name-{}", index % 7));
         let job_id = Some(lease.job_id);
-        let adapter = NewAdapter { id: Uuid::now_v7(), owner: owner.to_string(), name, job_id, description };
+        let adapter = NewAdapter {
+            id: Uuid::now_v7(),
+            owner: owner.to_string(),
+            name,
+            job_id,
+            description,
+            max_owner_bytes: None,
+        };
         store.publish(&lease, adapter, &serde_json::json!({"accuracy": 0.5})).await.unwrap();
     }
     for (index, owner) in OWNERS.into_iter().enumerate() {
