@@ -64,7 +64,7 @@ for variable in dashboard["templating"]["list"]:
 
 documented = set()
 for line in pathlib.Path("docs/metrics.md").read_text().splitlines():
-    row = re.match(r"\| `([a-z_]+)(\{[a-z_,]+\})?` \|", line)
+    row = re.match(r"\| `((?:espalier|process)_[a-z_]+)(\{[a-z_,]+\})?` \|", line)
     if row:
         documented.add(row[1])
 problems += [f"docs/metrics.md does not name {name}" for name in sorted(families - documented)]
