@@ -41,7 +41,7 @@ const CRATES: [Layer; 32] = [
     ("libc", &["tensor"]),
     ("tokenizers", &["model"]),
     ("minijinja", &["model"]),
-    ("csv", &["cli"]),
+    ("csv", &["cli", "http"]),
     ("zip", &["artifact", "dataset"]),
     ("calamine", &["dataset"]),
     ("encoding_rs", &["dataset"]),

@@ -2,7 +2,7 @@
 
 use super::auth::Authenticator;
 use super::auth::access;
-use super::usage::UsageCounters;
+use super::usage_counters::UsageCounters;
 use crate::store::Store;
 use espalier_core::error::Result;
 use std::convert::Infallible;

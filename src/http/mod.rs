@@ -61,6 +61,7 @@ mod state;
 mod tokenize;
 mod upload;
 pub mod usage;
+mod usage_counters;
 pub mod webhooks;
 
 pub use access_sync::AccessSync;
@@ -77,7 +78,7 @@ pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, operations, router, worker_router};
 pub use server::serve;
 pub use state::{AdapterImports, AppState, ConcurrencyLimits, Settings};
-pub use usage::UsageCounters;
+pub use usage_counters::UsageCounters;
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ pub fn register(registry: &mut Registry) {
     gauge("process_open_fds", "Open files", open_files);
     let Some(stat) = read_stat() else { return };
     let field = |index: usize| stat.get(index).and_then(|field| field.parse::<f64>().ok());
-    gauge("process_resident_memory_bytes", "Resident memory", resident_bytes());
+    gauge("process_resident_memory_bytes", "Physical memory of the process (RSS)", resident_bytes());
     gauge("process_virtual_memory_bytes", "Virtual memory", field(VIRTUAL_BYTES));
     gauge("process_threads", "Threads", field(THREADS));
     gauge("process_start_time_seconds", "Start of the process in seconds since 1970", start_time(field(START_TIME)));

@@ -8,7 +8,7 @@ use super::connection::ConnectionSettings;
 use super::cors::CorsOrigins;
 use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
-use super::usage::UsageCounters;
+use super::usage_counters::UsageCounters;
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{OwnerLimits, Store};

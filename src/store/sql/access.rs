@@ -2,7 +2,7 @@
 
 use super::connection::SqlStore;
 use super::dialect::Dialect;
-use super::{adapter_shares, api_keys, audit, owners, usage};
+use super::{access_version, adapter_shares, api_keys, audit, owners, usage};
 use crate::store::interface::AccessStore;
 use crate::store::model::{
     AccessSnapshot, Adapter, ApiKey, AuditEntry, AuditFilter, NewApiKey, NewAuditEntry, Owner, OwnerLimits,
@@ -40,7 +40,7 @@ impl<D: Dialect> AccessStore for SqlStore<D> {
     }
 
     async fn access_version(&self) -> Result<i64> {
-        api_keys::version(self).await
+        access_version::read(self).await
     }
 
     async fn access_snapshot(&self) -> Result<AccessSnapshot> {

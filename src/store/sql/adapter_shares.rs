@@ -1,6 +1,6 @@
 //! Statements on adapters that their owner shares with other owners.
 
-use super::adapters::{self, select_adapters};
+use super::adapters::{self, select_adapters, visible_to_second_parameter};
 use super::connection::SqlStore;
 use super::database_error::Context;
 use super::dialect::{Dialect, params};
@@ -10,16 +10,6 @@ use crate::store::errors;
 use crate::store::model::{Adapter, PageRequest};
 use espalier_core::error::Result;
 use uuid::Uuid;
-
-/// Condition of a row of `adapters` that the owner `$2` may read: it is its own, or shared with it.
-macro_rules! visible_to_second_parameter {
-    () => {
-        "(owner = $2 or exists (
-             select 1 from adapter_shares where adapter_id = adapters.id and grantee in ($2, '*')))"
-    };
-}
-
-pub(super) use visible_to_second_parameter;
 
 pub async fn list_grantees<D: Dialect>(store: &SqlStore<D>, owner: &str, adapter: Uuid) -> Result<Vec<String>> {
     let sql = "select grantee from adapter_shares where adapter_id = $1

@@ -1,6 +1,5 @@
 //! Statements and transactions on adapters and their names. A name points to the adapter that was added or activated last.
 
-use super::adapter_shares::visible_to_second_parameter;
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, Row, RowLock, params};
@@ -25,6 +24,16 @@ macro_rules! select_adapters {
 }
 
 pub(super) use select_adapters;
+
+/// Condition of a row of `adapters` that the owner `$2` may read: it is its own, or shared with it.
+macro_rules! visible_to_second_parameter {
+    () => {
+        "(owner = $2 or exists (
+             select 1 from adapter_shares where adapter_id = adapters.id and grantee in ($2, '*')))"
+    };
+}
+
+pub(super) use visible_to_second_parameter;
 
 /// Selects the columns of a [`ResolvedAdapter`].
 macro_rules! select_versions {

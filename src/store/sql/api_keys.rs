@@ -3,7 +3,7 @@
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, params};
-use super::owners;
+use super::{access_version, owners};
 use super::pagination::Cursor;
 use super::row_codec::{self, DecodeRow};
 use crate::store::errors;
@@ -27,7 +27,7 @@ macro_rules! select_keys {
 pub async fn add<D: Dialect>(store: &SqlStore<D>, key: &NewApiKey) -> Result<ApiKey> {
     let mut transaction = store.begin().await?;
     insert(&mut transaction, key).await?;
-    raise_version(&mut transaction).await?;
+    access_version::raise(&mut transaction).await?;
     let added = find(&mut transaction, key.id).await?;
     transaction.commit().await?;
     Ok(added)
@@ -49,7 +49,7 @@ pub async fn rotate<D: Dialect>(
         return Err(errors::key_revoked(id));
     }
     insert(&mut transaction, new).await?;
-    raise_version(&mut transaction).await?;
+    access_version::raise(&mut transaction).await?;
     let added = find(&mut transaction, new.id).await?;
     transaction.commit().await?;
     Ok(added)
@@ -59,7 +59,7 @@ pub async fn revoke<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<ApiKey>
     let mut transaction = store.begin().await?;
     let sql = "update api_keys set revoked_at = (select now from db_now) where id = $1 and revoked_at is null";
     if transaction.execute(sql, params![id]).await.context("revoking a key")? > 0 {
-        raise_version(&mut transaction).await?;
+        access_version::raise(&mut transaction).await?;
     }
     let key = find(&mut transaction, id).await?;
     transaction.commit().await?;
@@ -133,24 +133,12 @@ pub async fn record_use<D: Dialect>(store: &SqlStore<D>, uses: &[(Uuid, DateTime
 
 /// Reads the version before the rows: a change in between is noticed at the next comparison.
 pub async fn snapshot<D: Dialect>(store: &SqlStore<D>) -> Result<AccessSnapshot> {
-    let version = version(store).await?;
+    let version = access_version::read(store).await?;
     let sql = select_keys!("where revoked_at is null and coalesce(expires_at > (select now from db_now), true)");
     let rows = store.fetch_all(sql, params![]).await.context("reading the keys")?;
     let keys = rows.iter().map(|row| Ok((row.text("digest")?, decode(row)?))).collect::<Result<_>>()?;
     let any = store.fetch_optional("select id from api_keys limit 1", params![]).await.context("reading the keys")?;
     Ok(AccessSnapshot { version, has_keys: any.is_some(), keys, owners: owners::with_limits(store).await? })
-}
-
-pub async fn version<D: Dialect>(store: &SqlStore<D>) -> Result<i64> {
-    let row = store.fetch_one("select version from access_version", params![]).await;
-    row.context("reading the version of the keys")?.integer("version")
-}
-
-/// Makes every server read the keys and owners again.
-pub async fn raise_version<D: Dialect>(transaction: &mut Transaction<D>) -> Result<()> {
-    let sql = "update access_version set version = version + 1";
-    transaction.execute(sql, params![]).await.context("raising the version of the keys")?;
-    Ok(())
 }
 
 fn decode(row: &impl DecodeRow) -> Result<ApiKey> {

@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod access;
+mod access_version;
 mod adapter_names;
 mod adapter_shares;
 mod adapters;

@@ -5,7 +5,7 @@ use super::connection::SqlStore;
 use super::database_error::Context;
 use super::dialect::{Dialect, Row, params};
 use super::row_codec::{self, DecodeRow};
-use super::{adapters, api_keys, datasets, jobs, retention};
+use super::{access_version, adapters, datasets, jobs, retention};
 use crate::store::errors;
 use crate::store::model::{DeletedFile, DeletedOwnerRows};
 use espalier_core::error::Result;
@@ -106,7 +106,7 @@ pub async fn delete_rows<D: Dialect>(store: &SqlStore<D>, owner: &str) -> Result
         deleted.count(table, rows);
         batch.count(rows).await?;
     }
-    api_keys::raise_version(batch.transaction().await?).await?;
+    access_version::raise(batch.transaction().await?).await?;
     delete_adapters(&mut batch, owner, &mut deleted).await?;
     store.count_adapter_change();
     delete_jobs(&mut batch, owner, &mut deleted).await?;

@@ -1,6 +1,6 @@
 //! Statements on owners: their limits, and what they store.
 
-use super::api_keys;
+use super::access_version;
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, params};
@@ -18,7 +18,7 @@ pub async fn set_limits<D: Dialect>(store: &SqlStore<D>, name: &str, limits: Own
                returning name, limits, created_at";
     let row = transaction.fetch_one(sql, params![name, &limits]).await.context("setting the limits of an owner")?;
     let owner = decode(&row)?;
-    api_keys::raise_version(&mut transaction).await?;
+    access_version::raise(&mut transaction).await?;
     transaction.commit().await?;
     Ok(owner)
 }

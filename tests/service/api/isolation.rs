@@ -22,7 +22,7 @@ const PUBLIC: [&str; 11] = [
     "post /session",
 ];
 
-/// Signing out removes a cookie, whoever asks.
+/// Signing out removes a cookie of the browser.
 const SIGN_OUT: &str = "delete /session";
 
 /// Ids that no row has.
@@ -226,7 +226,7 @@ fn assert_as_missing(globex: &KeyedClient, method: &str, own: (&str, Option<&Val
     assert_eq!(
         comparable(&foreign, own.0, own.1),
         comparable(&absent, missing.0, missing.1),
-        "{method} {} is told apart from an id that does not exist",
+        "{method} {} differs from an id that does not exist",
         own.0
     );
 }

@@ -1,6 +1,6 @@
 //! Usage that is counted in memory until it is added to the database.
 
-use crate::http::auth::Caller;
+use super::auth::Caller;
 use crate::store::{ResolvedAdapter, UsageCounts, UsageIncrement};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

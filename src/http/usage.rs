@@ -1,9 +1,5 @@
 //! `GET /usage`: requests and tokens by owner, adapter and day.
 
-mod counters;
-
-pub use counters::UsageCounters;
-
 use super::auth::Caller;
 use super::auth::access::now;
 use super::csv_response;
@@ -36,7 +32,7 @@ pub struct UsageQuery {
     /// Last day, UTC; at most 366 days after the first. Default: today.
     #[param(value_type = Option<String>, example = "2026-01-31")]
     until: Option<NaiveDate>,
-    /// Owner; `*` stands for all. Other owners than the caller's need the scope `admin`. Default: the caller's.
+    /// Owner; `*` stands for all. Other owners than the caller's need the scope `admin`. By default that of the caller.
     owner: Option<String>,
     /// Format of the answer.
     #[param(inline)]
