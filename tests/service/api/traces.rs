@@ -109,7 +109,7 @@ fn prediction_and_generation_are_traced_in_phases() {
     let collector = Collector::start();
     let app = config(&collector).with_base_model(fixture("decoders").join("llama")).start();
     assert_eq!(app.post("/predict", &json!({"inputs": ["fruit red", "fruit green"]})).status, 200);
-    let request = json!({"inputs": ["fruit red"], "max_tokens": 5, "ignore_eos": true});
+    let request = json!({"inputs": ["fruit red"], "max_tokens": 5});
     let generated = app.post("/generate", &request);
     assert_eq!(generated.status, 200, "{}", generated.text());
     let tokens = generated.json()["generations"][0]["completion_tokens"].as_u64();
