@@ -17,7 +17,7 @@ pub fn write<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<Response> {
         }
         writer.write_record(fields.map(|(_, value)| cell(value))).context("writing a row of CSV")?;
     }
-    let text = writer.into_inner().map_err(|error| error.into_error()).context("writing CSV")?;
+    let text = writer.into_inner().map_err(csv::IntoInnerError::into_error).context("writing CSV")?;
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response())
 }
 

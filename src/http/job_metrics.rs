@@ -1,7 +1,7 @@
 //! Job metrics of `GET /metrics`, read from the database in the background, so that a scrape neither waits for the database nor
 //! counts the jobs itself.
 
-use crate::store::{DEFAULT_OWNER, Job, PageRequest, Status, Store};
+use crate::store::{Job, Status, Store};
 use espalier_core::error::Result;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,8 +79,7 @@ impl JobMetrics {
 
     async fn read(&self) -> Result<JobSnapshot> {
         let counts = self.store.count_jobs_by_status().await?;
-        let page = PageRequest { limit: MAX_RUNNING_JOBS, after: None };
-        let jobs = self.store.jobs(DEFAULT_OWNER, Some(Status::Running), page).await?;
+        let jobs = self.store.running_jobs(MAX_RUNNING_JOBS).await?;
         Ok(JobSnapshot { counts, running: jobs.iter().filter_map(running_job).collect() })
     }
 

@@ -66,6 +66,8 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     async fn job(&self, owner: &str, id: Uuid) -> Result<Job>;
     /// Lists jobs, newest first.
     async fn jobs(&self, owner: &str, status: Option<Status>, page: PageRequest) -> Result<Vec<Job>>;
+    /// Running jobs of all owners, newest first.
+    async fn running_jobs(&self, limit: u32) -> Result<Vec<Job>>;
     /// Number of queued jobs ahead of this one; 0 for a job that is not queued.
     async fn queue_position(&self, id: Uuid) -> Result<u64>;
     /// Number of jobs of all owners in each status, for every status in the order of [`Status::ALL`].

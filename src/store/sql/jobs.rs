@@ -226,6 +226,12 @@ pub async fn list<D: Dialect>(
     rows.iter().map(row_codec::decode_job).collect()
 }
 
+pub async fn list_running<D: Dialect>(store: &SqlStore<D>, limit: u32) -> Result<Vec<Job>> {
+    let sql = select_jobs!("where status = 'running' order by created_at desc, id desc limit $1");
+    let rows = store.fetch_all(sql, params![limit]).await.context("listing the running jobs")?;
+    rows.iter().map(row_codec::decode_job).collect()
+}
+
 pub async fn count_by_status<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Status, u64)>> {
     let sql = "select status, count(*) as jobs from jobs group by status";
     let rows = store.fetch_all(sql, params![]).await.context("counting jobs")?;

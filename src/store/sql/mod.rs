@@ -99,6 +99,10 @@ impl<D: Dialect> Store for SqlStore<D> {
         jobs::list(self, owner, status, page).await
     }
 
+    async fn running_jobs(&self, limit: u32) -> Result<Vec<Job>> {
+        jobs::list_running(self, limit).await
+    }
+
     async fn queue_position(&self, id: Uuid) -> Result<u64> {
         queue::position(self, id).await
     }

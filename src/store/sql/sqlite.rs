@@ -205,7 +205,7 @@ async fn connect_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePo
         let pool = pool_options(1).after_connect(|connection, _| Box::pin(check_writable(connection)));
         match pool.connect_with(options.clone()).await {
             Err(error) if is_sqlite_busy(&error) && Instant::now() < deadline => {
-                tokio::time::sleep(BUSY_RETRY_INTERVAL).await
+                tokio::time::sleep(BUSY_RETRY_INTERVAL).await;
             }
             result => return result,
         }

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-/// Maximum time to resume a job after a kill; less than the lease of 30 s.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum time to resume a job after a kill; less than the lease.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// Frequent checkpoints, so that kills hit them, and no limit on attempts.
-const FREQUENT_CHECKPOINTS: [&str; 6] =
-    ["--checkpoint-interval", "50ms", "--max-attempts", "1000", "--log-level", "debug"];
+/// Frequent checkpoints, so that kills hit them, no limit on attempts, and a lease that a restart cannot wait for.
+const FREQUENT_CHECKPOINTS: [&str; 8] =
+    ["--checkpoint-interval", "50ms", "--max-attempts", "1000", "--log-level", "debug", "--lease-duration", "10m"];
 
 #[test]
 fn repeatedly_killed_job_is_bit_identical_on_sqlite() {

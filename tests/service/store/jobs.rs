@@ -8,6 +8,7 @@ use espalier_core::error::Error;
 use uuid::Uuid;
 
 on_both_databases!(
+    running_jobs_of_all_owners_are_listed,
     a_job_is_read_as_it_was_added,
     job_of_another_owner_is_not_found,
     a_job_needs_datasets_of_its_owner,
@@ -124,4 +125,13 @@ async fn a_job_with_a_nul_character_is_rejected(db: &Database) {
     let labels = vec!["a\0b".to_string()];
     new.spec = espalier_core::training::Spec { labels, ..spec() }.into();
     expect_error(db.add_job(new, MAX_QUEUED).await, "nul_character");
+}
+
+async fn running_jobs_of_all_owners_are_listed(db: &Database) {
+    let queued = add_job(&**db).await;
+    assert_eq!(db.running_jobs(10).await.unwrap(), []);
+    let claimed = claim(&**db).await.unwrap().job;
+    assert_eq!(claimed.id, queued.id);
+    assert_eq!(db.running_jobs(10).await.unwrap(), [db.job(OWNER, queued.id).await.unwrap()]);
+    assert_eq!(db.running_jobs(0).await.unwrap(), []);
 }
