@@ -205,6 +205,7 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
         metadata: Metadata::new(),
         created_by: None,
         trace_context: None,
+        priority: 0,
     };
     store.add_job(job, 1000).await?;
     Ok(())
@@ -240,7 +241,8 @@ fn template_spec() -> Spec {
 /// Copies the only job `copies` times, a second apart, by SQL.
 async fn copy_job(url: &str, copies: u64) -> Outcome<()> {
     let status = "case when number % 100 = 0 then 'queued' when number % 10 = 1 then 'failed' else 'succeeded' end";
-    let columns = "owner, dataset_id, options, spec, attempt, last_sequence";
+    let owner = "case when number % 100 = 0 then 'owner-' || (number / 100 % 100) else owner end";
+    let columns = "dataset_id, options, spec, attempt, last_sequence";
     let (id, created_at, finished_at, numbers) = match url.starts_with("sqlite") {
         true => (
             "randomblob(16)",
@@ -258,10 +260,11 @@ async fn copy_job(url: &str, copies: u64) -> Outcome<()> {
         ),
     };
     let sql = format!(
-        "insert into jobs (id, status, created_at, finished_at, {columns})
+        "insert into jobs (id, owner, status, created_at, finished_at, {columns})
          {numbers}
-         select {id}, {status}, {created_at}, case when number % 100 = 0 then null else {finished_at} end, {columns}
-         from jobs, numbers"
+         select {id}, {owner}, {status}, {created_at}, case when number % 100 = 0 then null else {finished_at} end, {columns}
+         from jobs, numbers;
+         insert into job_turns (owner) select distinct owner from jobs where owner like 'owner-%'"
     );
     match url.starts_with("sqlite") {
         true => SqliteConnection::connect(url).await?.execute(AssertSqlSafe(sql + "; analyze")).await.map(drop)?,

@@ -115,6 +115,10 @@ pub struct JobFlags {
     #[arg(long, value_enum)]
     pub on_bad_rows: Option<OnBadRows>,
 
+    /// Place among your queued jobs, from -100 to 100: the job of the highest priority starts first [default: 0]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub priority: Option<i32>,
+
     /// File with a job as JSON, as for POST /jobs; other flags override it
     #[arg(long = "job", value_name = "FILE")]
     pub job_file: Option<PathBuf>,
@@ -193,6 +197,7 @@ impl JobFlags {
             OnBadRows::Skip => json!("skip"),
         });
         set_path(&mut job, &["on_bad_rows"], on_bad_rows)?;
+        set_path(&mut job, &["priority"], self.priority.map(|priority| json!(priority)))?;
         Ok(job)
     }
 
@@ -264,6 +269,7 @@ mod tests {
         assert_eq!(parse_job(&["--class-weights", "balanced"]).unwrap(), expected);
         let expected = json!({"validation": {"fraction": 0.25}});
         assert_eq!(parse_job(&["--validation-fraction", "0.25"]).unwrap(), expected);
+        assert_eq!(parse_job(&["--priority", "-5"]).unwrap(), json!({"priority": -5}));
         assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 

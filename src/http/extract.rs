@@ -1,5 +1,6 @@
 //! Extractors for JSON bodies, query strings and path parameters, with exact error responses.
 
+use super::auth::Caller;
 use super::body_memory::BodyReservation;
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
@@ -7,24 +8,30 @@ use super::json;
 use super::request_decompression::InvalidEncoding;
 use super::spawn::run_blocking;
 use super::state::AppState;
+use crate::serving::{Owner, OwnerSemaphore};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use espalier_core::error::{Context, Error, Problem, json_pointer};
+use axum::http::{Extensions, HeaderMap};
+use espalier_core::error::{Error, Problem, json_pointer};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, LazyLock};
-use tokio::sync::Semaphore;
+use std::sync::LazyLock;
 use uuid::Uuid;
 
 /// Larger JSON bodies are parsed on a blocking thread, and their memory is bounded: 64 KiB take a millisecond at most.
 pub const MAX_SMALL_BODY_BYTES: usize = 64 * 1024;
 
-/// Held while a large JSON body is parsed.
-static LARGE_BODIES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
+/// Held while a large JSON body is parsed; owners that wait take turns.
+static LARGE_BODIES: LazyLock<OwnerSemaphore> = LazyLock::new(|| OwnerSemaphore::new(1));
+
+/// A received JSON body and its sender.
+pub struct ReceivedBody {
+    pub owner: Owner,
+    pub bytes: Vec<u8>,
+}
 
 /// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
@@ -47,7 +54,7 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
 }
 
 /// Reads the text of a JSON body of at most `limit` bytes.
-pub async fn read_json_bytes(request: Request, limit: usize, mut timeouts: BodyTimeouts) -> ApiResult<Vec<u8>> {
+pub async fn read_json_bytes(request: Request, limit: usize, mut timeouts: BodyTimeouts) -> ApiResult<ReceivedBody> {
     match media_type(request.headers()) {
         Some(kind) if is_json(&kind) => {}
         Some(kind) => {
@@ -62,32 +69,37 @@ pub async fn read_json_bytes(request: Request, limit: usize, mut timeouts: BodyT
         // Refused before it is received.
         reservation.check(length)?;
     }
-    let charset = charset(request.headers());
+    let (charset, owner) = (charset(request.headers()), sender(request.extensions()));
     let (chunks, body) = (body_chunks(request.into_body()), Vec::with_capacity(length));
     let body = collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
     match charset.filter(|charset| !is_utf8(charset) && !body.is_ascii()) {
         Some(charset) => {
             Err(ApiError::unsupported_media_type(format!("the charset {charset} is not read: send UTF-8")))
         }
-        None => Ok(body),
+        None => Ok(ReceivedBody { owner, bytes: body }),
     }
 }
 
+/// Owner who sends a request; no name where nobody is authenticated.
+pub fn sender(extensions: &Extensions) -> Owner {
+    extensions.get::<Caller>().map_or_else(Owner::default, |caller| Owner::from(caller.owner.as_str()))
+}
+
 /// Parses a JSON body; a large one on a blocking thread.
-pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> ApiResult<T> {
+pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: ReceivedBody) -> ApiResult<T> {
     parse_body(body, |body| json::parse(&body)).await
 }
 
 /// Parses a body with `parse`, which gets UTF-8 without a byte order mark; a large one on a blocking thread.
 pub async fn parse_body<T: Send + 'static>(
-    body: Vec<u8>,
+    ReceivedBody { owner, bytes: body }: ReceivedBody,
     parse: impl FnOnce(Vec<u8>) -> ApiResult<T> + Send + 'static,
 ) -> ApiResult<T> {
     match body.len() <= MAX_SMALL_BODY_BYTES {
         true => parse(json::prepare(body)?),
         false => {
             // One at a time, so that large bodies do not take the processor from small requests.
-            let permit = Arc::clone(&LARGE_BODIES).acquire_owned().await.context("waiting to parse a JSON body")?;
+            let permit = LARGE_BODIES.acquire(&owner).await;
             // The work keeps the permit when its client disconnects.
             let parse = move || {
                 let _permit = permit;

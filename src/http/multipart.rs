@@ -3,9 +3,10 @@
 use super::body_memory::BodyReservation;
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
-use super::extract;
+use super::extract::{self, ReceivedBody};
 use super::state::AppState;
 use super::upload::{self, FileMetadata, Upload};
+use crate::serving::Owner;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
@@ -66,13 +67,14 @@ pub async fn read_form<T: DeserializeOwned + Send + 'static>(
     mut spec: FormSpec,
 ) -> ApiResult<MultipartForm<T>> {
     let reservation = request.extensions().get::<BodyReservation>().cloned();
+    let owner = extract::sender(request.extensions());
     let mut parts = open_form(request, &spec).await?;
     let mut form = MultipartForm { json: None, file: None };
     loop {
         let Some(field) = next_part(&mut parts, &mut spec).await? else { return Ok(form) };
         match field.name() {
             Some(name) if name == spec.json_part && form.json.is_none() => {
-                form.json = Some(read_json_part(field, &mut spec, reservation.as_ref()).await?);
+                form.json = Some(read_json_part(field, &mut spec, &owner, reservation.as_ref()).await?);
             }
             Some(name) if name == spec.file_part && form.file.is_none() => {
                 form.file = Some(read_file_part(field, &mut spec).await?);
@@ -127,13 +129,14 @@ async fn next_part<'a>(parts: &'a mut Multipart, spec: &mut FormSpec) -> ApiResu
 async fn read_json_part<T: DeserializeOwned + Send + 'static>(
     field: Field<'_>,
     spec: &mut FormSpec,
+    owner: &Owner,
     reservation: Option<&BodyReservation>,
 ) -> ApiResult<T> {
     let limit = spec.max_json_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
     let subject = format!("the part \"{}\"", spec.json_part);
-    let body = extract::collect_chunks(chunks, Vec::new(), &subject, limit, &mut spec.timeouts, reservation).await?;
-    extract::parse_json(body).await
+    let bytes = extract::collect_chunks(chunks, Vec::new(), &subject, limit, &mut spec.timeouts, reservation).await?;
+    extract::parse_json(ReceivedBody { owner: Owner::clone(owner), bytes }).await
 }
 
 async fn read_file_part(field: Field<'_>, spec: &mut FormSpec) -> ApiResult<Upload> {

@@ -198,7 +198,8 @@ impl FromRequestParts<AppState> for LargeBodyCheck {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         if extract::content_length(&parts.headers).is_some_and(|length| length > extract::MAX_SMALL_BODY_BYTES as u64) {
-            state.serving.check_long_capacity()?;
+            let caller = Caller::from_request_parts(parts, state).await?;
+            state.serving.check_long_capacity(&caller.owner)?;
         }
         Ok(Self)
     }

@@ -181,7 +181,7 @@ async fn tokenize(
         Some(true) => TokenizeOutput::IdsAndTokens,
         Some(false) | None => TokenizeOutput::Ids,
     };
-    let tokenized = state.serving.tokenize(TokenizeRequest { prompt, special_tokens, output }).await?;
+    let tokenized = state.serving.tokenize(&caller.owner, TokenizeRequest { prompt, special_tokens, output }).await?;
     let response = TokenizeResponse {
         count: tokenized.ids.len(),
         max_model_len,
@@ -221,7 +221,7 @@ async fn detokenize(
     OpenAiJson(body, ignored): OpenAiJson<DetokenizeBody>,
 ) -> ApiResult<Response> {
     max_model_length(&state, &caller, body.model.as_deref()).await?;
-    let prompt = state.serving.detokenize(body.tokens).await?;
+    let prompt = state.serving.detokenize(&caller.owner, body.tokens).await?;
     Ok(ignored.add_to(Json(DetokenizeResponse { prompt }).into_response()))
 }
 

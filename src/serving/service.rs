@@ -10,10 +10,13 @@ use super::adapters::{AdapterHandle, AdapterLoader};
 use super::forward_speed::ForwardSpeed;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
+use super::owners::Owner;
 use super::predict::batch;
+use super::predict::lane::Lane;
 use super::predict::metrics::PredictMetrics;
 use super::predict::preprocess;
-use super::predict::queue::{Lane, Limits, PredictionQueue, RequestSize, collect_rows};
+use super::predict::queue::{PredictionQueue, collect_rows};
+use super::predict::state::{Limits, RequestSize};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use super::shutdown::{RequestKind, Shutdown};
 use super::tokenize_lanes::TokenizeLanes;
@@ -114,6 +117,7 @@ impl InferenceService {
             let work = move || batch::worker_loop(&queue, lane, &forward, &metrics);
             let (name, priority) = match lane {
                 Lane::Short => (format!("serve-{index}"), Priority::Normal),
+                Lane::Heavy => (format!("serve-heavy-{index}"), Priority::Low),
                 Lane::Long => (format!("serve-long-{index}"), Priority::Low),
             };
             let thread = worker_pool::spawn_compute_thread(&name, priority, work)?;
@@ -150,12 +154,12 @@ impl InferenceService {
         self.inner.max_inputs_per_request.max(1)
     }
 
-    /// Whether a long prediction request would be admitted now.
+    /// Whether a long prediction request of an owner would be admitted now.
     ///
     /// # Errors
     /// `Busy` (`predictions_queue_full`).
-    pub fn check_long_capacity(&self) -> Result<()> {
-        self.inner.queue.check_long_capacity()
+    pub fn check_long_capacity(&self, owner: &str) -> Result<()> {
+        self.inner.queue.check_long_capacity(&Owner::from(owner))
     }
 
     /// Starts to generate text from prompts.
@@ -176,12 +180,13 @@ impl InferenceService {
         Ok(RunningGeneration { adapter, streams, _request_guard: request_guard })
     }
 
-    /// Runs the work of a request with `text_bytes` of text, which gets `--max-text`, on a thread that tokenizes.
+    /// Runs the work of an owner's request with `text_bytes` of text, which gets `--max-text`, on a thread that tokenizes.
     ///
     /// # Errors
     /// The error of the work; `Busy` (`shutting_down`).
     pub(super) async fn run_tokenizing<T: Send + 'static>(
         &self,
+        owner: &str,
         text_bytes: usize,
         work: impl FnOnce(&BaseModel, usize) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -189,7 +194,8 @@ impl InferenceService {
         let _request_guard = inner.shutdown.track_request(RequestKind::Prediction)?;
         let (base, max_text_bytes) = (Arc::clone(&inner.base), inner.max_text_bytes);
         let work = move |_: &AtomicBool| work(&base, max_text_bytes);
-        inner.shutdown.run_until_aborted(inner.tokenize_lanes.run(text_bytes, work)).await
+        let owner = Owner::from(owner);
+        inner.shutdown.run_until_aborted(inner.tokenize_lanes.run(&owner, text_bytes, work)).await
     }
 
     /// Bytes of a token's text, which may be only a part of a character.
@@ -286,8 +292,9 @@ impl Inner {
         preprocess::validate(&inputs, self.max_inputs_per_request)?;
         let text_bytes = inputs.iter().map(Input::text_bytes).sum();
         let tokens = inputs.iter().map(|input| self.estimate_tokens(input)).sum();
-        let mut permit = self.queue.admit(RequestSize { inputs: inputs.len(), tokens })?;
-        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
+        let owner = Owner::from(owner);
+        let mut permit = self.queue.admit(&owner, RequestSize { inputs: inputs.len(), tokens })?;
+        let (adapter, handle) = self.resolve_adapter(&owner, reference).await?;
         let thresholds = preprocess::resolve_thresholds(&handle, options.threshold.as_ref())?;
         // A batch waits for short requests alone.
         if TokenizeLanes::is_short(text_bytes) {
@@ -299,8 +306,8 @@ impl Inner {
             let limits = TextLimits { max_length: base.info().max_tokens, max_text_bytes, is_cancelled };
             Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs, limits, long_inputs)?, inputs))
         };
-        let tokenize = self.tokenize_lanes.run(text_bytes, tokenize).instrument(tracing::debug_span!("tokenize"));
-        let (tokens, inputs) = tokenize.await?;
+        let tokenize = self.tokenize_lanes.run(&owner, text_bytes, tokenize);
+        let (tokens, inputs) = tokenize.instrument(tracing::debug_span!("tokenize")).await?;
         let truncated = tokens.iter().map(|tokens| tokens.truncated).collect();
         let token_counts = tokens.iter().map(|tokens| tokens.ids.len()).collect();
         // `handle` pins the adapter until the response is complete.
@@ -335,13 +342,14 @@ impl Inner {
             return Err(Error::invalid("no_generation", detail));
         };
         request.validate(&self.base, self.max_inputs_per_request)?;
-        let permit = engine.admit(request.sequence_count())?;
-        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
+        let owner = Owner::from(owner);
+        let permit = engine.admit(&owner, request.sequence_count())?;
+        let (adapter, handle) = self.resolve_adapter(&owner, reference).await?;
         GenerationRequest::check_adapter(&handle)?;
         let constraint = match request.constraint.take() {
             None => None,
             Some(spec) => {
-                let compiled = engine.compile_constraint(spec).await;
+                let compiled = engine.compile_constraint(&owner, spec).await;
                 Some(compiled.map_err(|error| error.about_field(request.fields.format))?)
             }
         };
@@ -349,7 +357,7 @@ impl Inner {
         let submit = move |is_cancelled: &AtomicBool| {
             engine.submit(permit, &handle, &request, constraint.as_ref(), is_cancelled)
         };
-        Ok((adapter, self.tokenize_lanes.run(text_bytes, submit).await?))
+        Ok((adapter, self.tokenize_lanes.run(&owner, text_bytes, submit).await?))
     }
 
     /// Returns the adapter that the reference names at this moment, loaded; the base model for `None`.

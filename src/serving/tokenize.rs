@@ -32,17 +32,17 @@ impl InferenceService {
     ///
     /// # Errors
     /// `Invalid`: `text_too_long`, and the errors of the chat template; `Busy` (`shutting_down`).
-    pub async fn tokenize(&self, request: TokenizeRequest) -> Result<TokenizedText> {
+    pub async fn tokenize(&self, owner: &str, request: TokenizeRequest) -> Result<TokenizedText> {
         let text_bytes = request.prompt.text_bytes();
-        self.run_tokenizing(text_bytes, move |base, max_text_bytes| request.tokenize(base, max_text_bytes)).await
+        self.run_tokenizing(owner, text_bytes, move |base, max_text_bytes| request.tokenize(base, max_text_bytes)).await
     }
 
     /// Text of token ids, special tokens included.
     ///
     /// # Errors
     /// `Invalid` for an id beyond the vocabulary; `Busy` (`shutting_down`).
-    pub async fn detokenize(&self, ids: Vec<u32>) -> Result<String> {
-        self.run_tokenizing(size_of_val(ids.as_slice()), move |base, _| detokenize(base, &ids)).await
+    pub async fn detokenize(&self, owner: &str, ids: Vec<u32>) -> Result<String> {
+        self.run_tokenizing(owner, size_of_val(ids.as_slice()), move |base, _| detokenize(base, &ids)).await
     }
 }
 

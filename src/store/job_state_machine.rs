@@ -49,9 +49,11 @@ pub struct Transition {
     pub internal_errors: u32,
     /// Time from now until a queued job can be claimed.
     pub retry_delay: Duration,
+    /// Whether a running job returns to the queue, where it goes on before others start.
+    pub is_interrupted: bool,
 }
 
-/// What a claim does with the oldest claimable job.
+/// What a claim does with the next claimable job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClaimDecision {
     Claim {
@@ -71,6 +73,7 @@ impl JobState {
             process_deaths: self.process_deaths,
             internal_errors: self.internal_errors,
             retry_delay: Duration::ZERO,
+            is_interrupted: false,
         }
     }
 
@@ -144,7 +147,8 @@ fn backoff(failures: u32) -> Duration {
 
 /// Returns a job to the queue, or performs the requested action.
 pub fn requeue(job: &JobState) -> Transition {
-    job.transition_to(job.status_after_attempt())
+    let transition = job.transition_to(job.status_after_attempt());
+    Transition { is_interrupted: transition.status == Status::Queued, ..transition }
 }
 
 /// Returns a job to the queue after an attempt that ended in an error which is not the job's own, or performs the requested

@@ -155,6 +155,8 @@ pub struct NewJob {
     pub created_by: Option<String>,
     /// Trace context of the request, as [`TraceContext::to_column`](crate::telemetry::TraceContext::to_column) writes it.
     pub trace_context: Option<String>,
+    /// Place among the owner's queued jobs, from -100 to 100; the highest is claimed first.
+    pub priority: i32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -170,6 +172,7 @@ pub struct Job {
     pub spec: Plan,
     pub metadata: Metadata,
     pub created_by: Option<String>,
+    pub priority: i32,
     pub progress: Option<Progress>,
     pub metrics: Option<serde_json::Value>,
     pub adapter_id: Option<Uuid>,

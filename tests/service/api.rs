@@ -24,6 +24,7 @@ mod documented_errors;
 mod embeddings;
 mod error_cases;
 mod examples;
+mod fairness;
 mod fault_injection;
 mod fine_tuning;
 mod formats;

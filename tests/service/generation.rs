@@ -1,12 +1,14 @@
 //! Continuous batching under load: sequences of several adapters start, finish and are cancelled at random, every output equals
 //! that of the sequence alone, and no memory leaks. `make soak` runs 10,000 rounds; ESPALIER_SOAK_ROUNDS sets another number.
 
-use espalier::serving::AdapterHandle;
+mod fairness;
+
 use espalier::serving::generation::sampling::SamplingParams;
 use espalier::serving::generation::{
     Completion, GenerationEngine, GenerationRequest, GenerationStream, MaxTokens, Prompt, PromptOutput, RequestFields,
     Settings, StopOutput,
 };
+use espalier::serving::{AdapterHandle, Owner};
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe, Vocabulary};
 use espalier_core::model::BaseModel;
@@ -77,7 +79,12 @@ struct GeneratorFixture {
 }
 
 impl GeneratorFixture {
+    /// Submits a request of one of three owners.
     fn submit(&self, spec: &RequestSpec) -> espalier_core::error::Result<GenerationStream> {
+        self.submit_of(&Owner::from(format!("owner {}", spec.adapter % 3)), spec)
+    }
+
+    fn submit_of(&self, owner: &Owner, spec: &RequestSpec) -> espalier_core::error::Result<GenerationStream> {
         let request = GenerationRequest {
             prompts: vec![Prompt::Tokens(spec.prompt.clone())],
             fields: RequestFields { prompts: "inputs", logprobs: "logprobs", format: "/response_format" },
@@ -90,7 +97,7 @@ impl GeneratorFixture {
             choices_per_prompt: 1,
             prompt_output: PromptOutput::None,
         };
-        let permit = self.engine.admit(request.sequence_count())?;
+        let permit = self.engine.admit(owner, request.sequence_count())?;
         let streams = self.engine.submit(permit, &self.adapters[spec.adapter], &request, None, &AtomicBool::new(false));
         streams.map(|mut streams| streams.remove(0))
     }
@@ -376,10 +383,14 @@ fn full_queue_is_busy_and_closed_scheduler_drains() {
 fn admitted_requests_count_against_the_queue_limit() {
     let (_lock, base) = (serialize_tests(), base("qwen2"));
     let fixture = generator_fixture(&base, Settings { max_queued_sequences: 2, ..settings() });
-    let permit = fixture.engine.admit(2).unwrap();
-    assert_eq!(fixture.engine.admit(1).err().map(|error| error.code()), Some("generation_queue_full"));
+    let owner = Owner::from("a");
+    let permit = fixture.engine.admit(&owner, 2).unwrap();
+    assert_eq!(fixture.engine.admit(&owner, 1).err().map(|error| error.code()), Some("generation_queue_full"));
     drop(permit);
-    assert!(fixture.engine.admit(100).is_ok(), "a request larger than the queue is admitted when nothing waits");
+    assert!(
+        fixture.engine.admit(&owner, 100).is_ok(),
+        "a request larger than the queue is admitted when nothing waits"
+    );
 }
 
 /// The base with a tokenizer that lacks the last tokens, as where a vocabulary is padded.
@@ -418,7 +429,7 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
         choices_per_prompt: 4,
         prompt_output: PromptOutput::None,
     };
-    let permit = engine.admit(request.sequence_count()).unwrap();
+    let permit = engine.admit(&Owner::from("a"), request.sequence_count()).unwrap();
     let streams = engine.submit(permit, &AdapterHandle::base(), &request, None, &AtomicBool::new(false)).unwrap();
     let runtime = current_thread_runtime();
     let tokens: Vec<_> =

@@ -36,6 +36,7 @@ mod claiming;
 mod connections;
 mod datasets;
 mod events;
+mod fair_claims;
 pub(crate) mod helpers;
 mod idempotency;
 mod jobs;

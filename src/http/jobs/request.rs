@@ -21,6 +21,7 @@ use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation
 use espalier_core::{artifact, task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -91,7 +92,12 @@ pub struct JobRequest {
     pub dataset_id: Option<Uuid>,
     /// Up to 16 pairs that are stored with the job: keys of 1 to 64 characters, values of at most 512.
     pub metadata: Metadata,
+    /// Place among your own queued jobs: the job of the highest priority starts first, and of equal ones the oldest.
+    #[schema(minimum = -100, maximum = 100, default = 0)]
+    pub priority: i32,
 }
+
+const PRIORITIES: RangeInclusive<i32> = -100..=100;
 
 /// Largest metadata of a job, as in OpenAI's API.
 const MAX_METADATA_PAIRS: usize = 16;
@@ -159,8 +165,12 @@ pub enum ExamplesSource {
 
 impl JobRequest {
     /// # Errors
-    /// `Invalid` for metadata that is too large.
-    pub fn check_metadata(&self) -> Result<()> {
+    /// `Invalid` for metadata that is too large, and for a priority outside of its limits.
+    pub fn check_annotations(&self) -> Result<()> {
+        if !PRIORITIES.contains(&self.priority) {
+            let message = format!("must be between {} and {}", PRIORITIES.start(), PRIORITIES.end());
+            return Err(Error::invalid_field("/priority", message));
+        }
         if self.metadata.len() > MAX_METADATA_PAIRS {
             let message = format!("has {} pairs: give at most {MAX_METADATA_PAIRS}", self.metadata.len());
             return Err(Error::invalid_field("/metadata", message));

@@ -37,6 +37,7 @@ struct ValidatedSubmission {
     plan: Plan,
     validation_dataset_id: Option<Uuid>,
     metadata: Metadata,
+    priority: i32,
 }
 
 enum DatasetSource {
@@ -84,10 +85,10 @@ async fn validate_submission(
 ) -> Result<ValidatedSubmission> {
     let owner = caller.owner.as_str();
     let JobSubmission { mut request, source } = submission;
-    request.check_metadata()?;
+    request.check_annotations()?;
     let name = request.name.clone().map(Name::into_string);
     caller.check_new_name(name.as_deref())?;
-    let metadata = std::mem::take(&mut request.metadata);
+    let (metadata, priority) = (std::mem::take(&mut request.metadata), request.priority);
     let initial_adapter = match &request.from_adapter {
         Some(adapter) => Some(request::resolve_initial_adapter(state, caller, adapter).await?),
         None => None,
@@ -129,7 +130,7 @@ async fn validate_submission(
     spec_request.label_counts = report.labels.iter().map(|count| count.count).collect();
     spec_request.covering_length = covering_length(&report, &spec_request, state);
     let plan = resolve_plan(state, (auto, spec_request), labels, example_count).await?;
-    Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id, metadata })
+    Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id, metadata, priority })
 }
 
 /// Validates with the rows that the file marks for validation. `None` if it marks none: [`Spec::resolve`] then draws a share of the rows.
@@ -307,8 +308,16 @@ fn lines_to_pointers(error: Error) -> Error {
 
 /// Stores the dataset, then inserts the job's row.
 async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmission) -> Result<Job> {
-    let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id, metadata } =
-        validated;
+    let ValidatedSubmission {
+        name,
+        dataset: dataset_source,
+        options,
+        report,
+        plan,
+        validation_dataset_id,
+        metadata,
+        priority,
+    } = validated;
     check_adapter_space(state, caller).await?;
     let owner = caller.owner.as_str();
     let (dataset, outcome) = match dataset_source {
@@ -327,6 +336,7 @@ async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmissi
         metadata,
         created_by: Some(caller.credential.name.clone()),
         trace_context: telemetry::sampled_context(&Span::current()).map(|context| context.to_column()),
+        priority,
     };
     match actions::within_quota(caller, &state.settings, |max_queued| state.store.add_job(job, max_queued)).await {
         Ok(job) => {

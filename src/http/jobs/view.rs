@@ -40,6 +40,8 @@ pub struct JobView {
     /// Labels in the order of the head's rows.
     pub labels: Vec<String>,
     pub metadata: Metadata,
+    /// Place among the owner's queued jobs: the job of the highest priority starts first.
+    pub priority: i32,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -86,7 +88,7 @@ pub enum JobHyperparameters {
     "validation": {"fraction": 0.1},
     "dataset_id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f",
     "options": {"format": "csv", "columns": {"label": "category"}, "on_bad_rows": "refuse"},
-    "labels": ["card_arrival", "lost_or_stolen_card"],
+    "labels": ["card_arrival", "lost_or_stolen_card"], "priority": 0,
     "created_at": "2026-01-05T09:30:00Z", "started_at": "2026-01-05T09:30:01Z", "finished_at": null,
     "progress": {"step": 120, "total_steps": 939, "epoch": 0.38, "train_loss": 1.91,
         "examples_per_second": 240.1, "eta_seconds": 109.0},
@@ -96,7 +98,7 @@ pub enum JobHyperparameters {
 pub struct JobDetail {
     #[serde(flatten)]
     pub job: JobView,
-    /// Number of jobs before it in the queue; `null` unless queued.
+    /// Number of queued jobs that start before it, where the owners take turns; `null` unless queued.
     pub queue_position: Option<u64>,
     /// Trained adapter, if the job succeeded and the adapter is not deleted.
     pub adapter: Option<AdapterVersion>,
@@ -143,6 +145,7 @@ impl From<Job> for JobView {
             options,
             labels,
             metadata,
+            priority: job.priority,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,

@@ -6,10 +6,11 @@ mod tests;
 use super::constraint::{ConstraintFactory, TokenConstraint};
 use super::constraint_spec::ConstraintSpec;
 use crate::serving::errors::RETRY_AFTER;
+use crate::serving::owners::{Owner, OwnerSemaphore};
 use crate::serving::pinned_lru::{Pinned, PinnedLru};
 use espalier_core::error::{Context, Error, Result};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// Stack size of a compiler thread in bytes; unused pages cost nothing.
 const COMPILER_STACK_BYTES: usize = 256 << 20;
@@ -18,8 +19,8 @@ pub struct ConstraintCache {
     factory: Arc<ConstraintFactory>,
     compiled: Arc<PinnedLru<TokenConstraint>>,
     capacity_bytes: u64,
-    /// Bounds the compiler threads.
-    compilers: Arc<Semaphore>,
+    /// Bounds the compiler threads; owners that wait get one in turn.
+    compilers: OwnerSemaphore,
 }
 
 impl ConstraintCache {
@@ -28,7 +29,7 @@ impl ConstraintCache {
             factory: Arc::new(factory),
             compiled: PinnedLru::new(capacity_bytes),
             capacity_bytes,
-            compilers: Arc::new(Semaphore::new(threads.max(1))),
+            compilers: OwnerSemaphore::new(threads),
         }
     }
 
@@ -38,7 +39,7 @@ impl ConstraintCache {
     /// # Errors
     /// `Invalid` (`invalid_format`) if the schema or expression is wrong, unsupported or too large; `Busy`
     /// (`constraint_memory_full`) if the constraints in use leave no room for another one.
-    pub async fn compile(&self, spec: ConstraintSpec) -> Result<Pinned<TokenConstraint>> {
+    pub async fn compile(&self, owner: &Owner, spec: ConstraintSpec) -> Result<Pinned<TokenConstraint>> {
         spec.check_size()?;
         let key = spec.cache_key();
         if let Some(compiled) = self.compiled.get(&key) {
@@ -46,8 +47,7 @@ impl ConstraintCache {
         }
         // Before the wait for a thread, which may be long, so that a request is refused soon or not at all.
         let slot = self.compiled.wait_for_room().await.ok_or_else(|| self.no_room())?;
-        let permit =
-            Arc::clone(&self.compilers).acquire_owned().await.context("waiting for a compiler of constraints")?;
+        let permit = self.compilers.acquire(owner).await;
         // Another request may have compiled it meanwhile.
         if let Some(compiled) = self.compiled.get(&key) {
             return Ok(compiled);

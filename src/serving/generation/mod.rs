@@ -1,7 +1,7 @@
 //! Text generation with continuous batching, chunked prefill and prefix caching.
 //!
 //! A [`GenerationRequest`] becomes sequences ([`sequence`]), which wait until the KV cache has room for them
-//! ([`scheduler`]). At every step ([`engine`]) queued sequences may join and finished ones leave; prompts are prefilled
+//! ([`scheduler`]). At every step ([`step_loop`]) queued sequences may join and finished ones leave; prompts are prefilled
 //! in chunks, so that they do not delay decoding ([`batch_planner`]). KV blocks of common prefixes are computed once
 //! ([`prefix_cache`]). [`model_runner`] is the forward pass of a step, [`sampling`] selects a token, [`constraint`]
 //! restricts the selection, and [`detokenizer`] turns tokens into text. [`tool_call_parser`] finds calls of tools in the text.
@@ -16,6 +16,7 @@ mod detokenizer;
 mod engine;
 mod grammar;
 mod json_object_scanner;
+mod memory_budget;
 mod metrics;
 mod model_runner;
 mod output;
@@ -28,7 +29,10 @@ mod reservation;
 pub mod sampling;
 mod scheduler;
 mod sequence;
+mod sequence_lane;
+mod sequence_queue;
 mod settings;
+mod step_loop;
 mod stop_sequences;
 mod token_encoding;
 pub mod tool_call_parser;

@@ -11,6 +11,7 @@ use super::prompt_scoring::{PromptScorer, non_finite_logits};
 use super::reservation::Reservation;
 use super::sampling::Sampler;
 use crate::serving::adapters::AdapterHandle;
+use crate::serving::owners::Owner;
 use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::VirtualTokens;
@@ -21,11 +22,15 @@ pub type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
 /// A sequence that is queued or being generated: tokens, KV cache, sampler and constraint.
 pub struct SequenceState {
     pub adapter: AdapterHandle,
+    /// Set when the sequence is queued.
+    pub owner: Owner,
     /// Prompt tokens, followed by generated tokens.
     token_ids: Vec<u32>,
     prompt_length: usize,
     /// Number of leading tokens whose keys and values are in the KV cache.
     computed_tokens: usize,
+    /// Computed tokens that were not computed for this sequence, or that [`Self::count_computed_tokens`] has returned.
+    counted_tokens: usize,
     pub kv_cache: SequenceKvCache,
     sampler: Sampler,
     detokenizer: Detokenizer<DecodeFn>,
@@ -77,9 +82,11 @@ impl SequenceState {
         let sequence = Self {
             block_hashes: BlockHashes::new(adapter.version(), adapter.virtual_tokens()),
             adapter,
+            owner: Owner::default(),
             prompt_length: prompt_ids.len(),
             token_ids: prompt_ids,
             computed_tokens: 0,
+            counted_tokens: 0,
             kv_cache: SequenceKvCache::new(kv_cache_shape),
             sampler,
             detokenizer,
@@ -138,7 +145,7 @@ impl SequenceState {
         let cached = prefix_cache.lookup(hashes, self.adapter.virtual_tokens(), self.kv_cache.shape());
         let Some((kv_cache, token_count)) = cached else { return 0 };
         (self.cached_blocks, self.shared_blocks) = (kv_cache.full_blocks().len(), kv_cache.blocks().len());
-        (self.kv_cache, self.computed_tokens) = (kv_cache, token_count);
+        (self.kv_cache, self.computed_tokens, self.counted_tokens) = (kv_cache, token_count, token_count);
         token_count
     }
 
@@ -158,7 +165,7 @@ impl SequenceState {
 
     /// Undoes [`Self::resume_from_cached_prefix`].
     pub fn forget_prefix(&mut self) {
-        (self.cached_blocks, self.shared_blocks, self.computed_tokens) = (0, 0, 0);
+        (self.cached_blocks, self.shared_blocks, self.computed_tokens, self.counted_tokens) = (0, 0, 0, 0);
         self.kv_cache = SequenceKvCache::new(self.kv_cache.shape());
     }
 
@@ -216,6 +223,11 @@ impl SequenceState {
     pub fn advance(&mut self, kv_cache: SequenceKvCache, token_count: usize) {
         self.kv_cache = kv_cache;
         self.computed_tokens += token_count;
+    }
+
+    /// Number of tokens that were computed since the last call.
+    pub fn count_computed_tokens(&mut self) -> usize {
+        self.computed_tokens - std::mem::replace(&mut self.counted_tokens, self.computed_tokens)
     }
 
     /// Rows of the next `chunk_length` tokens whose logits are needed.

@@ -1,7 +1,9 @@
 //! Computes batches: groups inputs by adapter, runs one forward pass, and returns each output to its request.
 
+use super::lane::Lane;
 use super::metrics::PredictMetrics;
-use super::queue::{Lane, OutputRow, PredictionQueue, QueueEntry};
+use super::owner_queue::{OutputRow, QueueEntry};
+use super::queue::PredictionQueue;
 use crate::serving::errors::clone_error;
 use crate::serving::multi_adapter::AdapterGroup;
 use espalier_core::error::{Error, Result};
@@ -121,7 +123,7 @@ fn group_by_adapter(batch: &[QueueEntry]) -> (Vec<AdapterGroup>, Vec<usize>) {
 mod tests {
     use super::*;
     use crate::serving::adapters::AdapterHandle;
-    use crate::serving::predict::queue::EntrySpans;
+    use crate::serving::predict::owner_queue::EntrySpans;
     use espalier_core::model::Tokens;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::oneshot;

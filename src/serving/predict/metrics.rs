@@ -1,6 +1,6 @@
 //! Counters and histograms of predictions.
 
-use super::queue::QueueEntry;
+use super::owner_queue::QueueEntry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};

@@ -1,6 +1,6 @@
 //! Validates and tokenizes the inputs of a predict request, and converts output rows into predictions.
 
-use super::queue::OutputRow;
+use super::owner_queue::OutputRow;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::{LogitsOutput, LongInputs};
 use espalier_core::error::{Error, FieldError, Problem, Result};

@@ -4,19 +4,21 @@
 //! use what short ones leave. While short requests wait in the queue nevertheless (congestion), long ones are computed in small batches
 //! and seldom: a scheduling priority alone does not keep them from delaying the threads that receive and answer short requests.
 //!
+//! The owners of a lane take turns. The short requests of an owner that floods have a lane of their own, with workers of low priority:
+//! a batch that is being computed is not interrupted, but the operating system gives its processor to the batches of other owners.
+//!
 //! A request is counted from its admission on, before its adapter is loaded and its texts are tokenized, so
 //! that the limits bound all the work that a burst of requests can pile up.
 
 #[cfg(test)]
 mod tests;
 
-pub use super::request_queue::{EntrySpans, OutputRow, QueueEntry};
-
-use super::request_queue::{RequestQueue, token_count};
-use super::throughput::Throughput;
+use super::lane::{Lane, MAX_SHORT_REQUEST_TOKENS};
+use super::owner_queue::{EntrySpans, OutputRow, QueueEntry, token_count};
+use super::state::{Limits, RequestSize, State};
 use crate::serving::adapter_activity::AdapterActivity;
 use crate::serving::adapters::AdapterHandle;
-use crate::serving::errors::RETRY_AFTER;
+use crate::serving::owners::Owner;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::Tokens;
 use futures_util::future::try_join_all;
@@ -24,85 +26,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Requests with more tokens are long.
-const MAX_SHORT_REQUEST_TOKENS: usize = 512;
-
-/// The lane of short requests is congested when one waits for longer than this, and for some time after it.
-const CONGESTION_WAIT: Duration = Duration::from_millis(10);
-const CONGESTION_TIME: Duration = Duration::from_millis(200);
-
-/// Maximum number of tokens in a batch of long requests during congestion.
-const CONGESTION_BATCH_TOKENS: usize = 512;
-
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub max_queued_inputs: usize,
-    pub max_queue_wait: Duration,
-    pub max_batch_tokens: usize,
-    pub max_batch_delay: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    Short,
-    Long,
-}
-
-impl Lane {
-    pub const ALL: [Self; 2] = [Self::Short, Self::Long];
-
-    fn of(tokens: usize) -> Self {
-        if tokens > MAX_SHORT_REQUEST_TOKENS { Self::Long } else { Self::Short }
-    }
-}
-
-/// Size of a request that is to be admitted.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestSize {
-    pub inputs: usize,
-    /// Estimated before the texts are tokenized.
-    pub tokens: usize,
-}
-
 pub struct PredictionQueue {
     state: Mutex<State>,
     /// Wakes the workers of each lane.
-    changed: [Condvar; 2],
+    changed: [Condvar; 3],
     limits: Limits,
-}
-
-#[derive(Default)]
-struct State {
-    lanes: [LaneState; 2],
-    /// Inputs of requests that are admitted and not queued yet.
-    admitted_inputs: usize,
-    /// End of the congestion of short requests.
-    congested_until: Option<Instant>,
-    /// Short requests whose texts are being tokenized: they are queued in a moment.
-    tokenizing: usize,
-    next_request: u64,
-    next_batch: u64,
-    running: Vec<RunningBatch>,
-    is_closed: bool,
-}
-
-/// A batch that is being computed.
-struct RunningBatch {
-    number: u64,
-    inputs: usize,
-    /// Those of neighbouring inputs once.
-    adapters: Vec<AdapterHandle>,
-}
-
-#[derive(Default)]
-struct LaneState {
-    requests: RequestQueue,
-    /// Estimated tokens of requests that are admitted and not queued yet.
-    admitted_tokens: usize,
-    /// Batches that are being computed.
-    running_batches: usize,
-    idle_workers: usize,
-    throughput: Throughput,
 }
 
 /// Inputs of a request that are queued or being computed. Dropping it removes those that are still queued.
@@ -114,13 +42,18 @@ pub struct QueuedRequest {
 
 struct CancelOnDrop {
     queue: Arc<PredictionQueue>,
+    owner: Owner,
     lane: Lane,
     request: u64,
+    inputs: usize,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        let cancelled = self.queue.lock().lane(self.lane).requests.cancel(self.request);
+        let mut state = self.queue.lock();
+        state.loads.finish(&self.owner, self.inputs);
+        let cancelled = state.lane(self.lane).requests.cancel(&self.owner, self.request);
+        drop(state);
         // Freed after the lock is released.
         drop(cancelled);
     }
@@ -129,8 +62,13 @@ impl Drop for CancelOnDrop {
 /// Admission of a request: the right to queue `input_count` inputs. Dropping it gives the capacity back.
 pub struct QueuePermit {
     queue: Arc<PredictionQueue>,
+    owner: Owner,
     size: RequestSize,
+    /// Lane of the owner's short requests.
+    short_lane: Lane,
     is_tokenizing: bool,
+    /// Inputs in flight that end with the permit.
+    in_flight: usize,
 }
 
 /// Batch taken from a lane. Dropping it tells the queue that it is computed.
@@ -143,32 +81,36 @@ pub struct LaneBatch {
 
 impl PredictionQueue {
     pub fn new(limits: Limits) -> Arc<Self> {
-        let mut state = State::default();
-        state.lanes.iter_mut().for_each(|lane| lane.requests = RequestQueue::new(limits.max_batch_tokens));
-        Arc::new(Self { state: Mutex::new(state), changed: Default::default(), limits })
+        Arc::new(Self { state: Mutex::new(State::new(&limits)), changed: Default::default(), limits })
     }
 
-    /// Admits a request. A request larger than the whole queue is admitted when nothing else waits; otherwise it never
-    /// would be.
+    /// Admits a request. A request larger than the whole queue is admitted when nothing else of its owner waits; otherwise it
+    /// never would be.
     ///
     /// # Errors
-    /// `Busy` (`predictions_queue_full`) if the queue is full, or if the request would probably wait for longer than allowed.
-    pub fn admit(self: &Arc<Self>, size: RequestSize) -> Result<QueuePermit> {
+    /// `Busy` (`predictions_queue_full`) if the queue is full, or if the request would probably wait for longer than allowed,
+    /// unless other owners than this one fill the queue.
+    pub fn admit(self: &Arc<Self>, owner: &Owner, size: RequestSize) -> Result<QueuePermit> {
         let mut state = self.lock();
-        state.check_capacity(size, &self.limits)?;
+        let now = Instant::now();
+        let short_lane = state.short_lane(owner, now);
+        let lane = Lane::of(size.tokens, short_lane);
+        state.check_capacity(owner, lane, size, &self.limits)?;
+        state.loads.start(owner, size.inputs, now);
         state.admitted_inputs += size.inputs;
-        state.lane(Lane::of(size.tokens)).admitted_tokens += size.tokens;
+        state.lane(lane).admitted_tokens += size.tokens;
         drop(state);
-        Ok(QueuePermit { queue: Arc::clone(self), size, is_tokenizing: false })
+        let (queue, owner) = (Arc::clone(self), Owner::clone(owner));
+        Ok(QueuePermit { queue, owner, size, short_lane, is_tokenizing: false, in_flight: size.inputs })
     }
 
-    /// Whether a long request would be admitted now.
+    /// Whether a long request of an owner would be admitted now.
     ///
     /// # Errors
     /// `Busy` (`predictions_queue_full`).
-    pub fn check_long_capacity(&self) -> Result<()> {
+    pub fn check_long_capacity(&self, owner: &Owner) -> Result<()> {
         let smallest_long = RequestSize { inputs: 1, tokens: MAX_SHORT_REQUEST_TOKENS + 1 };
-        self.lock().check_capacity(smallest_long, &self.limits)
+        self.lock().check_capacity(owner, Lane::Long, smallest_long, &self.limits)
     }
 
     /// Waits for inputs of a lane and takes a batch of them; `None` once the queue is closed and the lane empty. During congestion
@@ -224,7 +166,7 @@ impl PredictionQueue {
         let state = self.lock();
         let running = state.running.iter().flat_map(|batch| &batch.adapters);
         activity.running.extend(AdapterActivity::labels(running));
-        let queued = state.lanes.iter().flat_map(|lane| lane.requests.adapters());
+        let queued = state.lanes().iter().flat_map(|lane| lane.requests.adapters());
         activity.waiting.extend(AdapterActivity::labels(queued));
     }
 
@@ -249,89 +191,6 @@ impl PredictionQueue {
     }
 }
 
-impl State {
-    fn lane(&mut self, lane: Lane) -> &mut LaneState {
-        &mut self.lanes[lane as usize]
-    }
-
-    /// Records a batch and returns its number.
-    fn start_batch(&mut self, entries: &[QueueEntry]) -> u64 {
-        self.next_batch += 1;
-        let runs = entries.chunk_by(|one, other| one.adapter == other.adapter);
-        let adapters = runs.map(|run| run[0].adapter.clone()).collect();
-        self.running.push(RunningBatch { number: self.next_batch, inputs: entries.len(), adapters });
-        self.next_batch
-    }
-
-    fn input_count(&self) -> usize {
-        self.admitted_inputs + self.lanes.iter().map(|lane| lane.requests.input_count()).sum::<usize>()
-    }
-
-    fn check_capacity(&self, size: RequestSize, limits: &Limits) -> Result<()> {
-        let queued = self.input_count();
-        if queued > 0 && queued + size.inputs > limits.max_queued_inputs {
-            let detail = format!("{queued} inputs are waiting for predictions already: try again in a moment");
-            return Err(Error::busy("predictions_queue_full", detail, RETRY_AFTER));
-        }
-        let expected_wait = self.lanes[Lane::of(size.tokens) as usize].expected_wait();
-        if expected_wait > limits.max_queue_wait {
-            let detail = format!(
-                "requests of this size wait for about {} seconds now: try again later",
-                expected_wait.as_secs_f64().ceil()
-            );
-            return Err(Error::busy("predictions_queue_full", detail, expected_wait - limits.max_queue_wait));
-        }
-        Ok(())
-    }
-
-    /// Time for which the next batch of a lane waits. Notes whether short requests are congested.
-    fn batch_delay(
-        &mut self,
-        lane: Lane,
-        oldest_enqueued_at: Instant,
-        not_before: Instant,
-        now: Instant,
-        limits: &Limits,
-    ) -> Option<Duration> {
-        if self.is_closed {
-            return None;
-        }
-        let until = match lane {
-            Lane::Short => {
-                if now - oldest_enqueued_at > CONGESTION_WAIT {
-                    self.congested_until = Some(now + CONGESTION_TIME);
-                }
-                // A batch waits only if it has room and another request is about to be queued: a lone request is never delayed.
-                let has_room = self.lane(lane).requests.token_count() < limits.max_batch_tokens;
-                (self.tokenizing > 0 && has_room).then_some(oldest_enqueued_at + limits.max_batch_delay)
-            }
-            Lane::Long => self.congested_until.map(|congested_until| congested_until.min(not_before)),
-        };
-        until.and_then(|until| until.checked_duration_since(now)).filter(|delay| !delay.is_zero())
-    }
-
-    fn max_batch_tokens(&self, lane: Lane, now: Instant, limits: &Limits) -> usize {
-        match lane == Lane::Long && self.congested_until.is_some_and(|until| now < until) {
-            true => limits.max_batch_tokens.min(CONGESTION_BATCH_TOKENS),
-            false => limits.max_batch_tokens,
-        }
-    }
-}
-
-impl LaneState {
-    fn push(&mut self, entries: Vec<QueueEntry>, now: Instant) {
-        if self.requests.is_empty() && self.running_batches == 0 {
-            self.throughput.start(now);
-        }
-        self.requests.push(entries);
-    }
-
-    /// Time until the requests that are admitted or queued now are computed.
-    fn expected_wait(&self) -> Duration {
-        self.throughput.time_for(self.admitted_tokens + self.requests.token_count())
-    }
-}
-
 impl Drop for LaneBatch {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
@@ -350,7 +209,7 @@ impl QueuePermit {
     pub fn start_tokenizing(&mut self) {
         if !self.is_tokenizing {
             self.is_tokenizing = true;
-            self.queue.lock().tokenizing += 1;
+            self.queue.lock().lane(self.short_lane).tokenizing += 1;
         }
     }
 
@@ -359,17 +218,18 @@ impl QueuePermit {
         let queue = Arc::clone(&self.queue);
         let spans = EntrySpans::start();
         let mut state = queue.lock();
-        let (request, enqueued_at) = (state.next_request, Instant::now());
-        state.next_request += 1;
+        let (request, enqueued_at) = (state.number_request(), Instant::now());
         let entry = |tokens| {
             let (response, response_rx) = oneshot::channel();
             let (adapter, spans) = (adapter.clone(), spans.clone());
             (QueueEntry { adapter, tokens, request, enqueued_at, response, spans }, response_rx)
         };
         let (entries, receivers): (Vec<_>, _) = inputs.into_iter().map(entry).unzip();
-        let lane = Lane::of(token_count(&entries));
+        let tokens = token_count(&entries);
+        let lane = Lane::of(tokens, self.short_lane);
+        state.loads.record(&self.owner, tokens, enqueued_at);
         if !state.is_closed {
-            state.lane(lane).push(entries, enqueued_at);
+            state.lane(lane).push(&self.owner, entries, enqueued_at);
         }
         // The queue counts the request from here on.
         self.release(&mut state);
@@ -378,12 +238,13 @@ impl QueuePermit {
         if !self.is_tokenizing || lane == Lane::Long {
             queue.changed[lane as usize].notify_one();
         }
-        QueuedRequest { receivers, _cancel_on_drop: CancelOnDrop { queue, lane, request } }
+        let (owner, inputs) = (Owner::clone(&self.owner), std::mem::take(&mut self.in_flight));
+        QueuedRequest { receivers, _cancel_on_drop: CancelOnDrop { queue, owner, lane, request, inputs } }
     }
 
     /// Gives the capacity back.
     fn release(&mut self, state: &mut State) {
-        state.lane(Lane::of(self.size.tokens)).admitted_tokens -= self.size.tokens;
+        state.lane(Lane::of(self.size.tokens, self.short_lane)).admitted_tokens -= self.size.tokens;
         state.admitted_inputs -= self.size.inputs;
         self.size = RequestSize { inputs: 0, tokens: 0 };
     }
@@ -394,13 +255,15 @@ impl Drop for QueuePermit {
         let queue = Arc::clone(&self.queue);
         let mut state = queue.lock();
         self.release(&mut state);
+        state.loads.finish(&self.owner, self.in_flight);
         if !self.is_tokenizing {
             return;
         }
-        state.tokenizing -= 1;
-        let is_last = state.tokenizing == 0;
+        let lane = state.lane(self.short_lane);
+        lane.tokenizing -= 1;
+        let is_last = lane.tokenizing == 0;
         drop(state);
-        let changed = &queue.changed[Lane::Short as usize];
+        let changed = &queue.changed[self.short_lane as usize];
         match is_last {
             // No batch has a request to wait for any more.
             true => changed.notify_all(),

@@ -68,7 +68,8 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     async fn jobs(&self, owner: &str, status: Option<Status>, page: PageRequest) -> Result<Vec<Job>>;
     /// Running jobs of all owners, newest first.
     async fn running_jobs(&self, limit: u32) -> Result<Vec<Job>>;
-    /// Number of queued jobs ahead of this one; 0 for a job that is not queued.
+    /// Number of queued jobs that are claimed before this one, if no other job is added and all jobs take equally long; 0 for a job
+    /// that is not queued.
     async fn queue_position(&self, id: Uuid) -> Result<u64>;
     /// Number of jobs of all owners in each status, for every status in the order of [`Status::ALL`].
     async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>>;
@@ -95,8 +96,11 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
 
     // workers
 
-    /// Claims the oldest job that is queued, or running under an expired lease. The claim raises the lease epoch and
-    /// counts an attempt.
+    /// Claims the next job. The claim raises the lease epoch and counts an attempt.
+    ///
+    /// Jobs under an expired lease and those that [`Self::requeue`] has returned go on first. Otherwise it is the turn of the owner with
+    /// the fewest running jobs, and among several such owners of the one whose last turn is the longest ago. The owner's job of the
+    /// highest priority is claimed, and among these the oldest.
     ///
     /// In the same transaction, the jobs before it that cannot run change their status: a job whose process has ended
     /// waits (exponential backoff that starts at zero), or fails (`attempts_exhausted`) after `max_attempts` ends of a
@@ -116,7 +120,7 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// Records that the checkpoint of a step is on disk. If no earlier attempt has reached this step, the counts of
     /// failed attempts return to zero.
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()>;
-    /// Returns the job to its old position in the queue (graceful shutdown), or performs the requested action.
+    /// Returns the job to the queue, where it goes on before others start (graceful shutdown), or performs the requested action.
     async fn requeue(&self, lease: &Lease) -> Result<()>;
     /// Returns the job to the queue after an attempt that ended in an error which is not the job's own, or performs the
     /// requested action. The job keeps the error until the next claim. The next attempt waits: exponentially longer after

@@ -3,9 +3,9 @@
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, params};
-use super::{access_version, owners};
 use super::pagination::Cursor;
 use super::row_codec::{self, DecodeRow};
+use super::{access_version, owners};
 use crate::store::errors;
 use crate::store::model::{AccessSnapshot, ApiKey, NewApiKey, PageRequest};
 use chrono::{DateTime, Utc};

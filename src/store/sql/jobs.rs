@@ -4,7 +4,7 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow, JobJsonColumns};
-use super::{adapters, datasets, deleted_owners, events, pagination, webhook_deliveries};
+use super::{adapters, datasets, deleted_owners, events, pagination, turns, webhook_deliveries};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
 use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status, WebhookEvent};
@@ -19,7 +19,7 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec, metadata,
-                 created_by, progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
+                 created_by, priority, progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
                  lease_expires_at, created_at, started_at, finished_at, trace_context
              from jobs ",
             $rest
@@ -46,6 +46,7 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, job: &NewJob, max_queued: u64)
     let dataset_ids = [Some(job.dataset_id), job.validation_dataset_id];
     lock_inputs(&mut transaction, &job.owner, dataset_ids, &job.spec).await?;
     check_queue_capacity(&mut transaction, &job.owner, max_queued).await?;
+    turns::add_owner(&mut transaction, &job.owner).await?;
     insert(&mut transaction, job, &json).await?;
     events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
     deleted_owners::check_owner(&mut transaction, &job.owner).await?;
@@ -156,8 +157,8 @@ pub async fn apply_transition<D: Dialect>(
 
 async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
     let sql = "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec, metadata,
-                   created_by, trace_context, last_sequence, created_at)
-               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, 1, (select now from db_now))";
+                   created_by, priority, trace_context, last_sequence, created_at)
+               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11, 1, (select now from db_now))";
     let params = params![
         job.id,
         &job.owner,
@@ -168,6 +169,7 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json
         &json.spec,
         &json.metadata,
         &job.created_by,
+        i64::from(job.priority),
         &job.trace_context,
     ];
     match transaction.execute(sql, params).await {
@@ -287,6 +289,7 @@ async fn update_status<D: Dialect>(
                    process_deaths = $8, internal_errors = $9,
                    next_attempt_at = case when $10 then (select now from db_now) + $11 end,
                    finished_at = case when $12 then (select now from db_now) end,
+                   interrupted_at = case when $13 then (select now from db_now) end,
                    lease_expires_at = null, worker_instance = null, worker_process = null,
                    metrics_deleted_at = null, last_sequence = last_sequence + 1
                where id = $1 and lease_epoch = $2 and status = $3
@@ -305,6 +308,7 @@ async fn update_status<D: Dialect>(
         !transition.retry_delay.is_zero(),
         transition.retry_delay,
         transition.status.is_terminal(),
+        transition.is_interrupted,
     ];
     let row = transaction.fetch_optional(sql, params).await.context("changing the status of a job")?;
     row.map(|row| row.integer("last_sequence")).transpose()

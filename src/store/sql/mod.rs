@@ -17,6 +17,7 @@ mod adapters;
 mod api_keys;
 mod audit;
 mod batch;
+mod claims;
 mod database_error;
 mod datasets;
 mod deleted_owners;
@@ -25,12 +26,13 @@ mod events;
 mod expired_files;
 mod idempotency;
 mod jobs;
+mod leases;
 mod owner_deletion;
 mod owners;
 mod pagination;
-mod queue;
 mod retention;
 mod row_codec;
+mod turns;
 mod usage;
 mod webhook_deliveries;
 mod webhook_store;
@@ -104,7 +106,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn queue_position(&self, id: Uuid) -> Result<u64> {
-        queue::position(self, id).await
+        turns::position(self, id).await
     }
 
     async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>> {
@@ -133,7 +135,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         lease_duration: Duration,
         max_attempts: u32,
     ) -> Result<Option<ClaimedJob>> {
-        queue::claim(self, worker, lease_duration, max_attempts).await
+        claims::claim(self, worker, lease_duration, max_attempts).await
     }
 
     async fn heartbeat(
@@ -142,19 +144,19 @@ impl<D: Dialect> Store for SqlStore<D> {
         lease_duration: Duration,
         progress: Option<&Progress>,
     ) -> Result<Option<RequestedAction>> {
-        queue::heartbeat(self, lease, lease_duration, progress).await
+        leases::heartbeat(self, lease, lease_duration, progress).await
     }
 
     async fn record_metrics(&self, lease: &Lease, rows: &[MetricsRow]) -> Result<()> {
-        queue::record_metrics(self, lease, rows).await
+        leases::record_metrics(self, lease, rows).await
     }
 
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()> {
-        queue::record_checkpoint(self, lease, step).await
+        leases::record_checkpoint(self, lease, step).await
     }
 
     async fn requeue(&self, lease: &Lease) -> Result<()> {
-        queue::end_lease(self, lease, job_state_machine::requeue).await
+        leases::end_lease(self, lease, job_state_machine::requeue).await
     }
 
     async fn record_failed_attempt(
@@ -165,27 +167,27 @@ impl<D: Dialect> Store for SqlStore<D> {
         max_attempts: u32,
     ) -> Result<()> {
         let decide = |job: &_| job_state_machine::record_failed_attempt(job, fault, error, max_attempts);
-        queue::end_lease(self, lease, decide).await
+        leases::end_lease(self, lease, decide).await
     }
 
     async fn report_lost_lease(&self, lease: &Lease) -> Result<()> {
-        queue::report_lost_lease(self, lease).await
+        leases::report_lost_lease(self, lease).await
     }
 
     async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()> {
-        queue::end_lease(self, lease, |job| job_state_machine::complete_requested_action(job, action)).await
+        leases::end_lease(self, lease, |job| job_state_machine::complete_requested_action(job, action)).await
     }
 
     async fn fail_job(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        queue::end_lease(self, lease, |job| job.fail(error)).await
+        leases::end_lease(self, lease, |job| job.fail(error)).await
     }
 
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &Value) -> Result<Adapter> {
-        queue::publish(self, lease, &adapter, metrics).await
+        leases::publish(self, lease, &adapter, metrics).await
     }
 
     async fn expire_leases_of_instance(&self, instance: Uuid) -> Result<u64> {
-        queue::expire_leases_of_instance(self, instance).await
+        leases::expire_leases_of_instance(self, instance).await
     }
 
     async fn events(&self, job: Uuid, after: i64, limit: u32) -> Result<Vec<Event>> {

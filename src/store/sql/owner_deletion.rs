@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 /// Other tables, and the condition of the owner's rows. They are deleted in one statement for each table, before the others: without
 /// keys nobody adds more.
-const OTHER_TABLES: [(&str, &str); 9] = [
+const OTHER_TABLES: [(&str, &str); 10] = [
     ("api_keys", "owner = $1"),
     ("owners", "name = $1"),
     ("usage_daily", "owner = $1"),
+    ("job_turns", "owner = $1"),
     ("adapter_shares", "grantee = $1"),
     ("adapter_names", "owner = $1"),
     ("tombstones", "owner = $1"),

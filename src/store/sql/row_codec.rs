@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{ColumnIndex, Decode, Type};
+use std::num::TryFromIntError;
 use uuid::Uuid;
 
 /// Reads the columns of a row. The `opt_` methods return `None` for a null; the others return an error.
@@ -84,11 +85,12 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         spec: decode_json(row, "spec")?,
         metadata: decode_json(row, "metadata")?,
         created_by: row.opt_text("created_by")?,
+        priority: decode_integer(row, "priority")?,
         progress: decode_opt_json(row, "progress")?,
         metrics: row.opt_json("metrics")?,
         adapter_id: row.opt_uuid("adapter_id")?,
         error: decode_opt_json(row, "error")?,
-        attempt: decode_u32(row, "attempt")?,
+        attempt: decode_integer(row, "attempt")?,
         next_attempt_at: row.opt_timestamp("next_attempt_at")?,
         worker: decode_job_worker(row)?,
         created_at: row.timestamp("created_at")?,
@@ -115,9 +117,9 @@ pub fn decode_job_state(row: &impl DecodeRow) -> Result<JobState> {
         lease_epoch: row.integer("lease_epoch")?,
         status: decode_status(row)?,
         requested_action: decode_requested_action(row)?,
-        attempt: decode_u32(row, "attempt")?,
-        process_deaths: decode_u32(row, "process_deaths")?,
-        internal_errors: decode_u32(row, "internal_errors")?,
+        attempt: decode_integer(row, "attempt")?,
+        process_deaths: decode_integer(row, "process_deaths")?,
+        internal_errors: decode_integer(row, "internal_errors")?,
         worker_process: row.opt_uuid("worker_process")?,
     })
 }
@@ -165,11 +167,11 @@ pub fn decode_requested_action(row: &impl DecodeRow) -> Result<Option<RequestedA
 /// # Errors
 /// If the number is negative.
 pub fn decode_u64(row: &impl DecodeRow, column: &str) -> Result<u64> {
-    u64::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
+    decode_integer(row, column)
 }
 
-pub fn decode_u32(row: &impl DecodeRow, column: &str) -> Result<u32> {
-    u32::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
+pub fn decode_integer<T: TryFrom<i64, Error = TryFromIntError>>(row: &impl DecodeRow, column: &str) -> Result<T> {
+    T::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
 }
 
 pub fn decode_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<T> {

@@ -209,7 +209,7 @@ pub async fn claim<D: Dialect>(store: &SqlStore<D>, lease: Duration) -> Result<O
         url: row.text("url")?,
         secret: row.text("secret")?,
         payload: row_codec::decode_json(&row, "payload")?,
-        attempt: row_codec::decode_u32(&row, "attempts")?,
+        attempt: row_codec::decode_integer(&row, "attempts")?,
         now: row.timestamp("now")?,
     };
     transaction.commit().await?;
@@ -321,7 +321,7 @@ fn decode(row: &impl DecodeRow) -> Result<WebhookDelivery> {
         id: row.uuid("id")?,
         event: serde_json::from_value(named("event")?).context("reading the event of a delivery")?,
         status: serde_json::from_value(named("status")?).context("reading the status of a delivery")?,
-        attempts: row_codec::decode_u32(row, "attempts")?,
+        attempts: row_codec::decode_integer(row, "attempts")?,
         response_status: response_status.and_then(|status| u16::try_from(status).ok()),
         error: row.opt_text("error")?,
         next_attempt_at: row.opt_timestamp("next_attempt_at")?,

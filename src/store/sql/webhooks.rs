@@ -86,7 +86,7 @@ fn decode(row: &impl DecodeRow) -> Result<Webhook> {
         url: row.text("url")?,
         events: row_codec::decode_json(row, "events")?,
         disabled_at: row.opt_timestamp("disabled_at")?,
-        consecutive_failures: row_codec::decode_u32(row, "consecutive_failures")?,
+        consecutive_failures: row_codec::decode_integer(row, "consecutive_failures")?,
         created_at: row.timestamp("created_at")?,
     })
 }

@@ -49,6 +49,7 @@ fn job_has_every_documented_field() {
         "name",
         "next_attempt_at",
         "options",
+        "priority",
         "progress",
         "queue_position",
         "requested_action",

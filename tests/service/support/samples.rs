@@ -77,6 +77,7 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         metadata: [("team".to_string(), "support".to_string())].into(),
         created_by: Some("none".to_string()),
         trace_context: None,
+        priority: 0,
     }
 }
 

@@ -103,6 +103,7 @@ impl WorkerFixture {
             metadata: Default::default(),
             created_by: None,
             trace_context: None,
+            priority: 0,
         };
         self.store().add_job(job, 1000).await.unwrap().id
     }

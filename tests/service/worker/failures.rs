@@ -57,6 +57,7 @@ async fn job_for_another_base_fails() {
         metadata: job.metadata,
         created_by: None,
         trace_context: None,
+        priority: 0,
     };
     let id = fixture.store().add_job(new_job, 1000).await.unwrap().id;
     fixture.run_queued_jobs().await;

@@ -4,6 +4,9 @@ use espalier_core::model::BaseModel;
 use espalier_tensor::backend::cpu::CpuBackend;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+static OWNER: LazyLock<Owner> = LazyLock::new(|| Owner::from("a"));
 
 fn cache(capacity_bytes: u64, threads: usize) -> ConstraintCache {
     let folder = espalier_testing::jobs::fixture("decoders").join("llama");
@@ -33,34 +36,34 @@ fn the_key_depends_on_kind_and_text() {
 #[tokio::test]
 async fn a_constraint_is_compiled_once() {
     let cache = cache(64 << 20, 1);
-    let first = cache.compile(regex(3)).await.unwrap();
+    let first = cache.compile(&OWNER, regex(3)).await.unwrap();
     assert!(first.bytes() > 0);
-    assert!(cache.compile(regex(3)).await.unwrap().is_same(&first));
-    assert!(!cache.compile(regex(4)).await.unwrap().is_same(&first));
-    let (one, other) = tokio::join!(cache.compile(regex(5)), cache.compile(regex(5)));
+    assert!(cache.compile(&OWNER, regex(3)).await.unwrap().is_same(&first));
+    assert!(!cache.compile(&OWNER, regex(4)).await.unwrap().is_same(&first));
+    let (one, other) = tokio::join!(cache.compile(&OWNER, regex(5)), cache.compile(&OWNER, regex(5)));
     assert!(one.unwrap().is_same(&other.unwrap()));
 }
 
 #[tokio::test]
 async fn constraints_in_use_bound_the_memory() {
     let cache = cache(1, 2);
-    let in_use = cache.compile(regex(3)).await.unwrap();
-    let refused = cache.compile(regex(4)).await.err().map(|error| error.code());
+    let in_use = cache.compile(&OWNER, regex(3)).await.unwrap();
+    let refused = cache.compile(&OWNER, regex(4)).await.err().map(|error| error.code());
     assert_eq!(refused, Some("constraint_memory_full"));
-    assert!(cache.compile(regex(3)).await.unwrap().is_same(&in_use), "those in use are shared");
+    assert!(cache.compile(&OWNER, regex(3)).await.unwrap().is_same(&in_use), "those in use are shared");
     drop(in_use);
-    cache.compile(regex(4)).await.unwrap();
+    cache.compile(&OWNER, regex(4)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_dropped_request_compiles_nothing() {
     let cache = cache(64 << 20, 1);
-    let permit = Arc::clone(&cache.compilers).acquire_owned().await.unwrap();
-    let mut waiting = Box::pin(cache.compile(regex(3)));
+    let permit = cache.compilers.acquire(&OWNER).await;
+    let mut waiting = Box::pin(cache.compile(&OWNER, regex(3)));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(waiting);
     drop(permit);
-    cache.compile(regex(4)).await.unwrap();
+    cache.compile(&OWNER, regex(4)).await.unwrap();
     assert_eq!(cache.compiled.stats().entries, 1);
 }
 
@@ -71,6 +74,6 @@ async fn constraints_too_large_to_compile_are_refused() {
     let long_text = ConstraintSpec::JsonSchema(json!({"const": "a".repeat(300 << 10)}));
     let long_pattern = ConstraintSpec::Regex("a".repeat(300 << 10));
     for spec in [many_values, long_text, long_pattern] {
-        assert_eq!(cache.compile(spec).await.err().map(|error| error.code()), Some("invalid_format"));
+        assert_eq!(cache.compile(&OWNER, spec).await.err().map(|error| error.code()), Some("invalid_format"));
     }
 }

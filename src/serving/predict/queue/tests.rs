@@ -1,6 +1,8 @@
 //! Handles without an adapter stand for adapters, so that no base model is needed.
 
 use super::*;
+use crate::serving::errors::RETRY_AFTER;
+use crate::serving::predict::state::{CONGESTION_BATCH_TOKENS, CONGESTION_TIME, CONGESTION_WAIT};
 use futures_util::FutureExt;
 use std::thread;
 
@@ -9,6 +11,10 @@ const ONE_HOUR: Duration = Duration::from_secs(3600);
 fn queue(max_queued_inputs: usize, max_batch_delay: Duration) -> Arc<PredictionQueue> {
     let max_queue_wait = Duration::from_secs(10);
     PredictionQueue::new(Limits { max_queued_inputs, max_queue_wait, max_batch_tokens: 1000, max_batch_delay })
+}
+
+fn owner() -> Owner {
+    Owner::from("a")
 }
 
 /// Size of a request with `inputs` inputs of [`tokens`].
@@ -21,7 +27,7 @@ fn tokens(count: usize) -> Vec<Tokens> {
 }
 
 fn admit_tokenizing(queue: &Arc<PredictionQueue>, count: usize) -> QueuePermit {
-    let mut permit = queue.admit(size(count)).unwrap();
+    let mut permit = queue.admit(&owner(), size(count)).unwrap();
     permit.start_tokenizing();
     permit
 }
@@ -41,18 +47,18 @@ fn next_batch_adapters(queue: &Arc<PredictionQueue>) -> Vec<String> {
 fn a_full_queue_is_busy_with_a_retry_after() {
     let queue = queue(10, Duration::ZERO);
     let _receivers = push(&queue, "a", 6);
-    let permit = queue.admit(size(4)).unwrap();
-    let Err(Error::Busy { problem, retry_after }) = queue.admit(size(1)) else { panic!("must be busy") };
+    let permit = queue.admit(&owner(), size(4)).unwrap();
+    let Err(Error::Busy { problem, retry_after }) = queue.admit(&owner(), size(1)) else { panic!("must be busy") };
     assert_eq!((problem.code, retry_after), ("predictions_queue_full", RETRY_AFTER));
     drop(permit);
-    assert!(queue.admit(size(4)).is_ok(), "a request that fails before it is queued frees its capacity");
+    assert!(queue.admit(&owner(), size(4)).is_ok(), "a request that fails before it is queued frees its capacity");
 }
 
 #[test]
 fn a_request_larger_than_the_queue_is_admitted_when_nothing_waits() {
     let queue = queue(10, Duration::ZERO);
-    let permit = queue.admit(size(100)).unwrap();
-    assert!(queue.admit(size(1)).is_err());
+    let permit = queue.admit(&owner(), size(100)).unwrap();
+    assert!(queue.admit(&owner(), size(1)).is_err());
     drop(permit);
     assert_eq!(queue.input_count(), 0);
 }
@@ -76,7 +82,7 @@ fn an_idle_worker_takes_a_request_without_start_tokenizing() {
     while queue.lock().lane(Lane::Short).idle_workers == 0 {
         thread::yield_now();
     }
-    let _receivers = queue.admit(size(1)).unwrap().push(&AdapterHandle::named("a"), tokens(1));
+    let _receivers = queue.admit(&owner(), size(1)).unwrap().push(&AdapterHandle::named("a"), tokens(1));
     assert_eq!(worker.join().unwrap(), ["a"]);
 }
 
@@ -202,10 +208,10 @@ fn a_request_that_would_wait_for_too_long_is_busy() {
     drop(batch);
     // 1,000 tokens took 20 ms or more, so that 600,000 take 12 seconds or more.
     let _queued = push(&queue, "second", 60_000);
-    let Err(Error::Busy { problem, retry_after }) = queue.admit(size(100)) else { panic!("must be busy") };
+    let Err(Error::Busy { problem, retry_after }) = queue.admit(&owner(), size(100)) else { panic!("must be busy") };
     assert_eq!(problem.code, "predictions_queue_full");
     assert!(retry_after >= Duration::from_secs(2), "{retry_after:?}");
-    assert!(queue.admit(size(10)).is_ok(), "short requests do not wait for long ones");
+    assert!(queue.admit(&owner(), size(10)).is_ok(), "short requests do not wait for long ones");
 }
 
 #[test]
@@ -215,10 +221,10 @@ fn admitted_requests_count_toward_the_expected_wait() {
     let batch = queue.next_batch(Lane::Long, Instant::now()).unwrap();
     thread::sleep(Duration::from_millis(20));
     drop(batch);
-    let permit = queue.admit(size(60_000)).unwrap();
-    assert!(queue.admit(size(100)).is_err());
+    let permit = queue.admit(&owner(), size(60_000)).unwrap();
+    assert!(queue.admit(&owner(), size(100)).is_err());
     drop(permit);
-    assert!(queue.admit(size(100)).is_ok());
+    assert!(queue.admit(&owner(), size(100)).is_ok());
 }
 
 #[test]
@@ -236,4 +242,61 @@ fn long_requests_wait_in_small_batches_during_congestion() {
     let (rest, _) = queue.next_batch(Lane::Long, started_at + ONE_HOUR).unwrap();
     assert!((CONGESTION_TIME..ONE_HOUR).contains(&started_at.elapsed()), "the congestion has ended");
     assert_eq!(token_count(&rest), 1000, "a whole batch");
+}
+
+/// Queues a request of an owner with so many inputs.
+fn push_of(owner: &Owner, queue: &Arc<PredictionQueue>, count: usize) -> QueuedRequest {
+    queue.admit(owner, size(count)).unwrap().push(&AdapterHandle::named(owner), tokens(count))
+}
+
+#[test]
+fn the_owner_of_a_flood_is_refused_and_others_are_not() {
+    let queue = queue(100, Duration::ZERO);
+    let (flood, other) = (Owner::from("flood"), Owner::from("other"));
+    let _flood: Vec<_> = (0..100).map(|_| push_of(&flood, &queue, 1)).collect();
+    assert!(queue.admit(&flood, size(1)).is_err());
+    let _others: Vec<_> = (0..50).map(|_| push_of(&other, &queue, 1)).collect();
+    assert!(queue.admit(&other, size(1)).is_err(), "this is more than an equal share");
+    assert!(queue.admit(&Owner::from("third"), size(90)).is_ok(), "a first request is always admitted");
+}
+
+#[test]
+fn a_flood_does_not_lengthen_the_expected_wait_of_others() {
+    let queue = queue(100_000, Duration::ZERO);
+    let (flood, other) = (Owner::from("flood"), Owner::from("other"));
+    let _first = push_of(&flood, &queue, 100);
+    let batch = queue.next_batch(Lane::Long, Instant::now()).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    drop(batch);
+    let _flood = push_of(&flood, &queue, 60_000);
+    assert!(queue.admit(&flood, size(100)).is_err());
+    assert!(queue.admit(&other, size(100)).is_ok());
+    assert!(queue.check_long_capacity(&other).is_ok() && queue.check_long_capacity(&flood).is_err());
+}
+
+#[test]
+fn short_requests_of_a_flood_have_workers_of_their_own() {
+    let queue = queue(1000, ONE_HOUR);
+    let (flood, other) = (Owner::from("flood"), Owner::from("other"));
+    let _alone = [push_of(&flood, &queue, 20), push_of(&flood, &queue, 20)];
+    assert_eq!(next_batch_adapters(&queue), ["flood", "flood"], "an owner alone is computed at normal priority");
+    let _first = push_of(&other, &queue, 1);
+    let _heavy = push_of(&flood, &queue, 20);
+    let _second = push_of(&other, &queue, 1);
+    assert_eq!(next_batch_adapters(&queue), ["other", "other"]);
+    let (batch, _) = queue.next_batch(Lane::Heavy, Instant::now()).unwrap();
+    assert_eq!((batch[0].adapter.version(), batch.len()), ("flood", 20));
+}
+
+#[test]
+fn loads_end_with_their_requests() {
+    let queue = queue(1000, Duration::ZERO);
+    let owner = owner();
+    let permit = queue.admit(&owner, size(5)).unwrap();
+    let queued = push_of(&owner, &queue, 3);
+    assert_eq!(queue.lock().loads.in_flight(&owner), 8);
+    drop(permit);
+    assert_eq!(queue.lock().loads.in_flight(&owner), 3);
+    drop(queued);
+    assert_eq!(queue.lock().loads.in_flight(&owner), 0);
 }

@@ -1,132 +1,19 @@
-//! The job queue: claims, queue positions, and the writes of a worker under its lease. Each write names the lease epoch; with an old epoch it writes nothing.
+//! Leases of running jobs: the writes of a worker under its lease. Each write names the lease epoch; with an old epoch it writes nothing.
 
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::jobs::{self, select_job_states};
 use super::row_codec::{self, DecodeRow};
-use super::{adapters, datasets, events, idempotency};
+use super::{adapters, events, idempotency};
 use crate::store::errors;
-use crate::store::job_state_machine::{self, ClaimDecision, JobState, Transition};
-use crate::store::model::{Adapter, ClaimedJob, Dataset, Lease, NewAdapter, RequestedAction, WorkerId};
+use crate::store::job_state_machine::{JobState, Transition};
+use crate::store::model::{Adapter, Lease, NewAdapter, RequestedAction};
 use espalier_core::error::Result;
 use espalier_core::training::{MetricsRow, Progress};
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Claims the next job. Jobs ahead of it that cannot run get their final or requested status in the same transaction.
-pub async fn claim<D: Dialect>(
-    store: &SqlStore<D>,
-    worker: &WorkerId,
-    lease_duration: Duration,
-    max_attempts: u32,
-) -> Result<Option<ClaimedJob>> {
-    // An idle worker only reads, because a write would lock the other writers of an SQLite file out.
-    if !has_claimable(store).await? {
-        return Ok(None);
-    }
-    let mut transaction = store.begin().await?;
-    let mut claimed = None;
-    while claimed.is_none() {
-        let Some(state) = next_claimable(&mut transaction).await? else { break };
-        match job_state_machine::decide_claim(&state, worker.process_id, max_attempts) {
-            ClaimDecision::Claim { process_deaths } => {
-                let state = JobState { process_deaths, ..state };
-                claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?;
-            }
-            ClaimDecision::Transition(transition) => {
-                jobs::apply_transition(&mut transaction, &state, &transition).await?;
-            }
-        }
-    }
-    transaction.commit().await?;
-    Ok(claimed)
-}
-
-/// Claims a job whose row this transaction has locked. A job whose dataset is lost fails instead and returns `None`, so
-/// that it does not block the queue.
-async fn try_claim<D: Dialect>(
-    transaction: &mut Transaction<D>,
-    state: &JobState,
-    worker: &WorkerId,
-    lease_duration: Duration,
-) -> Result<Option<ClaimedJob>> {
-    let job = jobs::find_by_id(transaction, state.id).await?;
-    let dataset = datasets::find_by_id(transaction, job.dataset_id).await?;
-    let validation: Option<Option<Dataset>> = match job.validation_dataset_id {
-        Some(id) => datasets::find_by_id(transaction, id).await?.map(Some),
-        None => Some(None),
-    };
-    let (Some(dataset), Some(validation_dataset)) = (dataset, validation) else {
-        let failed = state.fail(&errors::dataset_gone_for_job(job.dataset_id));
-        jobs::apply_transition(transaction, state, &failed).await?;
-        return Ok(None);
-    };
-    let (epoch, sequence) = start_attempt(transaction, state, worker, lease_duration).await?;
-    let event = job_state_machine::running_event(state.attempt + 1);
-    events::insert_status(transaction, state.id, sequence, &event).await?;
-    let job = jobs::find_by_id(transaction, state.id).await?;
-    Ok(Some(ClaimedJob { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
-}
-
-/// Condition of a job that can be claimed. Its first line is the condition of the index `jobs_unfinished`.
-macro_rules! claimable {
-    () => {
-        "status in ('queued', 'running')
-         and (case status when 'queued' then coalesce(next_attempt_at <= (select now from db_now), true)
-              else lease_expires_at <= (select now from db_now) end)"
-    };
-}
-
-async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
-    let sql = concat!("select id from jobs where ", claimable!(), " order by created_at, id limit 1");
-    Ok(store.fetch_optional(sql, params![]).await.context("looking for the next job")?.is_some())
-}
-
-/// Locks the oldest job that is queued, or whose lease has expired. Jobs that another transaction has locked are skipped.
-async fn next_claimable<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Option<JobState>> {
-    let sql = concat!(select_job_states!("where "), claimable!(), " order by created_at, id limit 1");
-    let row = transaction
-        .fetch_locked(sql, RowLock::UpdateSkipLocked, params![])
-        .await
-        .context("looking for the next job")?;
-    row.as_ref().map(row_codec::decode_job_state).transpose()
-}
-
-/// Returns the new lease epoch and the sequence number of the status event.
-async fn start_attempt<D: Dialect>(
-    transaction: &mut Transaction<D>,
-    state: &JobState,
-    worker: &WorkerId,
-    lease_duration: Duration,
-) -> Result<(i64, i64)> {
-    let sql = "update jobs set status = 'running', lease_epoch = lease_epoch + 1,
-                   lease_expires_at = (select now from db_now) + $4, worker_instance = $5, worker_process = $6,
-                   attempt = attempt + 1, process_deaths = $7, next_attempt_at = null, error = null,
-                   started_at = coalesce(started_at, (select now from db_now)), last_sequence = last_sequence + 1
-               where id = $1 and lease_epoch = $2 and status = $3
-               returning lease_epoch, last_sequence";
-    let params = params![
-        state.id,
-        state.lease_epoch,
-        state.status.as_str(),
-        lease_duration,
-        worker.instance_id,
-        worker.process_id,
-        state.process_deaths,
-    ];
-    let row = transaction.fetch_one(sql, params).await.context("claiming the next job")?;
-    Ok((row.integer("lease_epoch")?, row.integer("last_sequence")?))
-}
-
-pub async fn position<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> {
-    let sql = "select count(*) as jobs from jobs as mine
-               join jobs as other on (other.created_at, other.id) < (mine.created_at, mine.id)
-               where mine.id = $1 and mine.status = 'queued' and other.status = 'queued'";
-    let row = store.fetch_one(sql, params![id]).await.context("counting the jobs ahead in the queue")?;
-    row_codec::decode_u64(&row, "jobs")
-}
 
 pub async fn expire_leases_of_instance<D: Dialect>(store: &SqlStore<D>, instance: Uuid) -> Result<u64> {
     let mut transaction = store.begin().await?;

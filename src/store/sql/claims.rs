@@ -1,0 +1,162 @@
+//! Claims of jobs. Jobs that were running before go on first; otherwise the owners take turns, and each turn starts the owner's next job.
+
+use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
+use super::dialect::{Dialect, RowLock, params};
+use super::jobs::{self, select_job_states};
+use super::row_codec::{self, DecodeRow};
+use super::{datasets, events, turns};
+use crate::store::errors;
+use crate::store::job_state_machine::{self, ClaimDecision, JobState};
+use crate::store::model::{ClaimedJob, Dataset, Lease, WorkerId};
+use espalier_core::error::Result;
+use std::time::Duration;
+
+/// A job whose row this transaction has locked.
+struct Candidate {
+    state: JobState,
+    /// Owner whose turn it is; `None` if the job goes on without a turn.
+    turn_of: Option<String>,
+}
+
+/// Claims the next job. Jobs ahead of it that cannot run get their final or requested status in the same transaction.
+pub async fn claim<D: Dialect>(
+    store: &SqlStore<D>,
+    worker: &WorkerId,
+    lease_duration: Duration,
+    max_attempts: u32,
+) -> Result<Option<ClaimedJob>> {
+    // An idle worker only reads, because a write would lock the other writers of an SQLite file out.
+    if !has_claimable(store).await? {
+        return Ok(None);
+    }
+    let mut transaction = store.begin().await?;
+    // One claim at a time, so that each knows the turns that the others have taken.
+    transaction.acquire_advisory_lock(&["jobs", "claim"]).await.context("waiting for another claim")?;
+    let mut claimed = None;
+    while claimed.is_none() {
+        let Some(Candidate { state, turn_of }) = next_candidate(&mut transaction).await? else { break };
+        match job_state_machine::decide_claim(&state, worker.process_id, max_attempts) {
+            ClaimDecision::Claim { process_deaths } => {
+                let state = JobState { process_deaths, ..state };
+                claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?;
+                if let (Some(_), Some(owner)) = (&claimed, &turn_of) {
+                    turns::take(&mut transaction, owner).await?;
+                }
+            }
+            ClaimDecision::Transition(transition) => {
+                jobs::apply_transition(&mut transaction, &state, &transition).await?;
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(claimed)
+}
+
+/// Claims a job whose row this transaction has locked. A job whose dataset is lost fails instead and returns `None`, so
+/// that it does not block the queue.
+async fn try_claim<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    worker: &WorkerId,
+    lease_duration: Duration,
+) -> Result<Option<ClaimedJob>> {
+    let job = jobs::find_by_id(transaction, state.id).await?;
+    let dataset = datasets::find_by_id(transaction, job.dataset_id).await?;
+    let validation: Option<Option<Dataset>> = match job.validation_dataset_id {
+        Some(id) => datasets::find_by_id(transaction, id).await?.map(Some),
+        None => Some(None),
+    };
+    let (Some(dataset), Some(validation_dataset)) = (dataset, validation) else {
+        let failed = state.fail(&errors::dataset_gone_for_job(job.dataset_id));
+        jobs::apply_transition(transaction, state, &failed).await?;
+        return Ok(None);
+    };
+    let (epoch, sequence) = start_attempt(transaction, state, worker, lease_duration).await?;
+    let event = job_state_machine::running_event(state.attempt + 1);
+    events::insert_status(transaction, state.id, sequence, &event).await?;
+    let job = jobs::find_by_id(transaction, state.id).await?;
+    Ok(Some(ClaimedJob { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
+}
+
+/// Condition of a queued job that need not wait after a failed attempt.
+macro_rules! queued_and_due {
+    () => {
+        "status = 'queued' and coalesce(next_attempt_at <= (select now from db_now), true)"
+    };
+}
+
+async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
+    let expired = "select id from jobs where lease_expires_at <= (select now from db_now) limit 1";
+    // The first line of the condition is that of the index `jobs_unfinished`.
+    let queued = concat!(
+        "select id from jobs where status in ('queued', 'running') and ",
+        queued_and_due!(),
+        " order by created_at, id limit 1"
+    );
+    for sql in [expired, queued] {
+        if store.fetch_optional(sql, params![]).await.context("looking for the next job")?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Locks the next job. Jobs that another transaction has locked are skipped.
+async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Option<Candidate>> {
+    let expired =
+        select_job_states!("where lease_expires_at <= (select now from db_now) order by lease_expires_at, id limit 1");
+    let interrupted = select_job_states!("where interrupted_at is not null order by interrupted_at, id limit 1");
+    for sql in [expired, interrupted] {
+        let row = transaction.fetch_locked(sql, RowLock::UpdateSkipLocked, params![]).await;
+        if let Some(row) = row.context("looking for an interrupted job")? {
+            return Ok(Some(Candidate { state: row_codec::decode_job_state(&row)?, turn_of: None }));
+        }
+    }
+    for turn in turns::waiting(transaction).await? {
+        if let Some(state) = next_of_owner(transaction, &turn.owner).await? {
+            return Ok(Some(Candidate { state, turn_of: Some(turn.owner) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Locks the owner's job that has the highest priority and is the oldest of these.
+async fn next_of_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<Option<JobState>> {
+    let sql = concat!(
+        select_job_states!("where owner = $1 and "),
+        queued_and_due!(),
+        " order by priority desc, created_at, id limit 1"
+    );
+    let row = transaction
+        .fetch_locked(sql, RowLock::UpdateSkipLocked, params![owner])
+        .await
+        .context("looking for the next job of an owner")?;
+    row.as_ref().map(row_codec::decode_job_state).transpose()
+}
+
+/// Returns the new lease epoch and the sequence number of the status event.
+async fn start_attempt<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    worker: &WorkerId,
+    lease_duration: Duration,
+) -> Result<(i64, i64)> {
+    let sql = "update jobs set status = 'running', lease_epoch = lease_epoch + 1,
+                   lease_expires_at = (select now from db_now) + $4, worker_instance = $5, worker_process = $6,
+                   attempt = attempt + 1, process_deaths = $7, next_attempt_at = null, interrupted_at = null, error = null,
+                   started_at = coalesce(started_at, (select now from db_now)), last_sequence = last_sequence + 1
+               where id = $1 and lease_epoch = $2 and status = $3
+               returning lease_epoch, last_sequence";
+    let params = params![
+        state.id,
+        state.lease_epoch,
+        state.status.as_str(),
+        lease_duration,
+        worker.instance_id,
+        worker.process_id,
+        state.process_deaths,
+    ];
+    let row = transaction.fetch_one(sql, params).await.context("claiming the next job")?;
+    Ok((row.integer("lease_epoch")?, row.integer("last_sequence")?))
+}

@@ -1,0 +1,158 @@
+//! Turns of the owners in the job queue: the next job is one of the owner with the fewest running jobs, and among several such owners of
+//! the one whose last turn is the longest ago.
+
+use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
+use super::dialect::{Dialect, params};
+use super::row_codec::{self, DecodeRow};
+use espalier_core::error::Result;
+use uuid::Uuid;
+
+/// An owner's place in the order of the owners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerTurn {
+    pub owner: String,
+    running: u64,
+    /// Queued jobs, counted up to a limit.
+    queued: u64,
+    /// Number of the last turn; 0 before the first.
+    last_turn: i64,
+}
+
+/// Owners of jobs with their running and queued jobs, of which at most `$1` are counted. The order makes the count read the index
+/// `jobs_queued`.
+const TURNS: &str = "select owner, last_turn,
+        (select count(*) from jobs where status = 'running' and jobs.owner = job_turns.owner) as running,
+        (select count(*) from (
+            select 1 from jobs where status = 'queued' and jobs.owner = job_turns.owner
+            order by priority desc, created_at, id limit $1
+        ) as counted) as queued
+    from job_turns";
+
+/// Adds an owner that has no turn yet.
+pub async fn add_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<()> {
+    let sql = "insert into job_turns (owner) values ($1) on conflict (owner) do nothing";
+    transaction.execute(sql, params![owner]).await.context("adding an owner of jobs")?;
+    Ok(())
+}
+
+/// Owners with queued jobs, in the order of their turns.
+pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Vec<OwnerTurn>> {
+    let rows = transaction.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
+    let mut turns = decode(&rows)?;
+    turns.retain(|turn| turn.queued > 0);
+    turns.sort_unstable_by(|one, other| (one.running, one.turn()).cmp(&(other.running, other.turn())));
+    Ok(turns)
+}
+
+/// Records that the owner has taken its turn.
+pub async fn take<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<()> {
+    let sql = "update job_turns set last_turn = (select max(last_turn) + 1 from job_turns) where owner = $1";
+    transaction.execute(sql, params![owner]).await.context("recording the turn of an owner")?;
+    Ok(())
+}
+
+/// Number of queued jobs that are claimed before this one, if no other job is added and all jobs take equally long; 0 for a job that is
+/// not queued.
+pub async fn position<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> {
+    let sql = "select mine.owner, mine.interrupted_at,
+                   (select count(*) from jobs where status = 'running' and owner = mine.owner) as running,
+                   (select count(*) from jobs as other
+                    where other.status = 'queued' and other.owner = mine.owner
+                        and (other.priority > mine.priority
+                            or other.priority = mine.priority and (other.created_at, other.id) < (mine.created_at, mine.id))
+                   ) as ahead
+               from jobs as mine where mine.id = $1 and mine.status = 'queued'";
+    let row = store.fetch_optional(sql, params![id]).await.context("counting the jobs ahead in the queue")?;
+    let Some(row) = row else { return Ok(0) };
+    if row.opt_timestamp("interrupted_at")?.is_some() {
+        return interrupted_ahead(store, id).await;
+    }
+    let (owner, ahead) = (row.text("owner")?, row_codec::decode_u64(&row, "ahead")?);
+    let most = row_codec::decode_u64(&row, "running")? + ahead + 1;
+    let rows = store.fetch_all(TURNS, params![row_codec::to_sql_integer(most)?]).await;
+    let (mine, others): (Vec<OwnerTurn>, _) =
+        decode(&rows.context("reading the turns of the owners")?)?.into_iter().partition(|turn| turn.owner == owner);
+    Ok(mine.first().map_or(ahead, |mine| mine.jobs_before(ahead, &others)))
+}
+
+/// Number of jobs that were interrupted before this one.
+async fn interrupted_ahead<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> {
+    let sql = "select count(*) as jobs from jobs as other join jobs as mine on mine.id = $1
+               where (other.interrupted_at, other.id) < (mine.interrupted_at, mine.id)";
+    let row = store.fetch_one(sql, params![id]).await.context("counting the interrupted jobs")?;
+    row_codec::decode_u64(&row, "jobs")
+}
+
+fn decode(rows: &[impl DecodeRow]) -> Result<Vec<OwnerTurn>> {
+    let turns = rows.iter().map(|row| {
+        let (running, queued) = (row_codec::decode_u64(row, "running")?, row_codec::decode_u64(row, "queued")?);
+        Ok(OwnerTurn { owner: row.text("owner")?, running, queued, last_turn: row.integer("last_turn")? })
+    });
+    turns.collect()
+}
+
+impl OwnerTurn {
+    /// Place among owners with equally many running jobs.
+    fn turn(&self) -> (i64, &str) {
+        (self.last_turn, &self.owner)
+    }
+
+    /// Number of queued jobs that are claimed before the job that has `ahead` of its owner's queued jobs before it.
+    fn jobs_before(&self, ahead: u64, others: &[Self]) -> u64 {
+        // Running jobs of the owner when the job is claimed, unless some finish before; as many of the other owners' would finish too.
+        let running = self.running + ahead;
+        let before = |other: &Self| {
+            // The owner with more running jobs took its turn before, once the other has as many.
+            let is_first = (other.running, self.turn()) > (self.running, other.turn());
+            (running + u64::from(is_first)).saturating_sub(other.running).min(other.queued)
+        };
+        ahead + others.iter().map(before).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(owner: &str, running: u64, queued: u64, last_turn: i64) -> OwnerTurn {
+        OwnerTurn { owner: owner.to_string(), running, queued, last_turn }
+    }
+
+    /// Owners in the order in which they take their turns, if no job finishes.
+    fn claim_order(mut turns: Vec<OwnerTurn>) -> Vec<String> {
+        let mut order = Vec::new();
+        let mut last_turn = turns.iter().map(|turn| turn.last_turn).max().unwrap_or(0);
+        while let Some(next) = turns
+            .iter_mut()
+            .filter(|turn| turn.queued > 0)
+            .min_by(|one, other| (one.running, one.turn()).cmp(&(other.running, other.turn())))
+        {
+            last_turn += 1;
+            (next.queued, next.running, next.last_turn) = (next.queued - 1, next.running + 1, last_turn);
+            order.push(next.owner.clone());
+        }
+        order
+    }
+
+    #[test]
+    fn the_jobs_before_a_job_are_those_that_are_claimed_before_it() {
+        let cases = [
+            vec![turn("a", 0, 5, 0), turn("b", 0, 2, 0)],
+            vec![turn("a", 3, 5, 7), turn("b", 0, 9, 4), turn("c", 1, 1, 6)],
+            vec![turn("a", 1, 4, 9), turn("b", 1, 4, 8), turn("c", 0, 4, 0)],
+            vec![turn("a", 2, 20, 5), turn("b", 5, 3, 2)],
+        ];
+        for turns in cases {
+            let order = claim_order(turns.clone());
+            for (index, mine) in turns.iter().enumerate() {
+                let mut others = turns.clone();
+                others.remove(index);
+                let places = order.iter().zip(0..).filter(|(owner, _)| **owner == mine.owner);
+                for ((_, place), ahead) in places.zip(0..) {
+                    assert_eq!(mine.jobs_before(ahead, &others), place, "{} {ahead} of {turns:?}", mine.owner);
+                }
+            }
+        }
+    }
+}

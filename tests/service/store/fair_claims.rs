@@ -1,0 +1,149 @@
+//! Claims with several owners: turns, priorities, and positions in the queue that tell the order of the claims.
+
+use super::helpers::*;
+use crate::support::database::Database;
+use crate::support::samples::*;
+use espalier::store::{AttemptFault, Job, NewDataset, NewJob, Store};
+use std::collections::HashSet;
+
+on_both_databases!(
+    owners_take_turns,
+    the_owner_with_the_fewest_running_jobs_is_next,
+    priority_orders_the_jobs_of_one_owner_only,
+    positions_in_the_queue_are_the_order_of_the_claims,
+    an_interrupted_job_goes_on_before_others_start,
+    an_expired_lease_is_resumed_before_others_start,
+    a_job_that_waits_after_a_failure_gives_its_turn_away,
+    concurrent_claims_take_turns,
+);
+
+/// Adds a job of an owner.
+async fn add(store: &dyn Store, owner: &str, priority: i32) -> Job {
+    let dataset = store.add_dataset(NewDataset { owner: owner.to_string(), ..new_dataset("da7a") }).await.unwrap();
+    let job = NewJob { owner: owner.to_string(), priority, ..new_job(dataset.id) };
+    store.add_job(job, MAX_QUEUED).await.unwrap()
+}
+
+/// Adds a job for each owner.
+async fn add_all(store: &dyn Store, owners: &[&str]) {
+    for owner in owners {
+        add(store, owner, 0).await;
+    }
+}
+
+/// Claims all jobs and returns their owners in order.
+async fn claimed_owners(store: &dyn Store) -> Vec<String> {
+    let mut owners = Vec::new();
+    while let Some(claim) = claim(store).await {
+        owners.push(claim.job.owner);
+    }
+    owners
+}
+
+async fn owners_take_turns(db: &Database) {
+    add_all(&**db, &["a", "a", "a", "a", "b", "b", "c"]).await;
+    assert_eq!(claimed_owners(&**db).await, ["a", "b", "c", "a", "b", "a", "a"]);
+}
+
+async fn the_owner_with_the_fewest_running_jobs_is_next(db: &Database) {
+    add_all(&**db, &["a", "a", "a"]).await;
+    assert_eq!(claimed_owners(&**db).await, ["a", "a", "a"]);
+    add_all(&**db, &["a", "b", "b", "b", "b"]).await;
+    assert_eq!(claimed_owners(&**db).await, ["b", "b", "b", "a", "b"]);
+}
+
+async fn priority_orders_the_jobs_of_one_owner_only(db: &Database) {
+    let low = add(&**db, "a", -1).await;
+    let (first, second) = (add(&**db, "a", 5).await, add(&**db, "a", 5).await);
+    let default = add(&**db, "a", 0).await;
+    let other = add(&**db, "b", -100).await;
+    assert_eq!((low.priority, first.priority), (-1, 5));
+    let mut claimed = Vec::new();
+    while let Some(claim) = claim(&**db).await {
+        claimed.push(claim.job.id);
+    }
+    assert_eq!(claimed, [first.id, other.id, second.id, default.id, low.id]);
+}
+
+async fn positions_in_the_queue_are_the_order_of_the_claims(db: &Database) {
+    // Owner a has two running jobs and b one.
+    add_all(&**db, &["a", "a", "b"]).await;
+    let mut running = Vec::new();
+    while let Some(claim) = claim(&**db).await {
+        running.push(claim);
+    }
+    let mut queued = Vec::new();
+    for (owner, priority) in
+        [("a", 0), ("a", 3), ("b", 0), ("c", 1), ("c", 0), ("b", 2), ("a", 0), ("c", 2), ("c", 0), ("b", -1)]
+    {
+        queued.push(add(&**db, owner, priority).await);
+    }
+    while !queued.is_empty() {
+        let mut positions = Vec::new();
+        for job in &queued {
+            positions.push((db.queue_position(job.id).await.unwrap(), job.id));
+        }
+        positions.sort_unstable();
+        assert!(positions.iter().map(|(position, _)| *position).eq(0..queued.len() as u64), "{positions:?}");
+        let claim = claim(&**db).await.unwrap();
+        assert_eq!(claim.job.id, positions[0].1);
+        queued.retain(|job| job.id != claim.job.id);
+        // Jobs finish now and then.
+        running.push(claim);
+        if queued.len() % 3 == 0 {
+            db.fail_job(&running.remove(0).lease, &job_error()).await.unwrap();
+        }
+    }
+}
+
+async fn an_interrupted_job_goes_on_before_others_start(db: &Database) {
+    add(&**db, "a", 0).await;
+    let interrupted = claim(&**db).await.unwrap();
+    let waiting = add(&**db, "b", 100).await;
+    db.requeue(&interrupted.lease).await.unwrap();
+    assert_eq!(db.queue_position(interrupted.job.id).await.unwrap(), 0);
+    assert_eq!(claim(&**db).await.unwrap().job.id, interrupted.job.id);
+    // A pause ends it.
+    let again = db.job("a", interrupted.job.id).await.unwrap();
+    db.pause_job("a", again.id).await.unwrap();
+    expire_leases(&**db).await;
+    assert_eq!(claim(&**db).await.unwrap().job.id, waiting.id);
+    add(&**db, "c", 0).await;
+    db.resume_job("a", again.id).await.unwrap();
+    assert_eq!(claim(&**db).await.unwrap().job.owner, "c", "it is the turn of c, which has had none");
+}
+
+async fn an_expired_lease_is_resumed_before_others_start(db: &Database) {
+    add_all(&**db, &["b"]).await;
+    let lost = claim(&**db).await.unwrap();
+    add_all(&**db, &["a", "a"]).await;
+    expire_leases(&**db).await;
+    assert_eq!(claim(&**db).await.unwrap().job.id, lost.job.id);
+    assert_eq!(claim(&**db).await.unwrap().job.owner, "a");
+}
+
+async fn a_job_that_waits_after_a_failure_gives_its_turn_away(db: &Database) {
+    add_all(&**db, &["a", "b", "b"]).await;
+    let failed = claim(&**db).await.unwrap();
+    assert_eq!(failed.job.owner, "a");
+    let fault = AttemptFault::Environment;
+    db.record_failed_attempt(&failed.lease, fault, &job_error(), MAX_ATTEMPTS).await.unwrap();
+    assert_eq!(claimed_owners(&**db).await, ["b", "b"]);
+    expire_leases(&**db).await;
+    assert!(claim(&**db).await.is_some());
+}
+
+async fn concurrent_claims_take_turns(db: &Database) {
+    for _ in 0..20 {
+        add(&**db, "a", 0).await;
+    }
+    add_all(&**db, &["b", "b", "c", "d"]).await;
+    let other = db.reconnect().await;
+    let claims = [db.store(), other.clone(), db.store(), other]
+        .map(|store| tokio::spawn(async move { claim(&*store).await.unwrap().job.owner }));
+    let mut owners = HashSet::new();
+    for claim in claims {
+        owners.insert(claim.await.unwrap());
+    }
+    assert_eq!(owners.len(), 4, "each claim takes another owner's job: {owners:?}");
+}
