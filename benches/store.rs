@@ -8,7 +8,8 @@
 //! alternate between both. At the end retention deletes the events of the large one while the calls go on.
 
 use espalier::store::{
-    self, DEFAULT_OWNER, Metadata, NewDataset, NewJob, PageRequest, RetentionPolicy, Status, Store, WorkerId,
+    self, ClaimRules, DEFAULT_OWNER, Metadata, NewDataset, NewJob, PageRequest, RetentionPolicy, Status, Store,
+    WorkerId,
 };
 use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::training::hyperparameters::DefaultsContext;
@@ -24,7 +25,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Times = BTreeMap<String, Vec<f64>>;
 
 const LEASE: Duration = Duration::from_secs(30);
-const MAX_ATTEMPTS: u32 = 10;
+const RULES: ClaimRules = ClaimRules { lease_duration: LEASE, max_attempts: 10, max_running_per_owner: None };
 /// Pages of the default and of the maximum size.
 const PAGES: [PageRequest; 2] = [PageRequest { limit: 20, after: None }, PageRequest { limit: 100, after: None }];
 const SMALL_JOBS: u64 = 1000;
@@ -87,7 +88,7 @@ impl Subject {
         self.time("jobs with checkpoints (retention)", store.resumable_jobs(DAY)).await?;
         self.poll(round).await?;
         let worker = WorkerId { instance_id: Uuid::now_v7(), process_id: Uuid::now_v7() };
-        let claimed = self.time("claim", store.claim(&worker, LEASE, MAX_ATTEMPTS)).await?.ok_or("nothing to claim")?;
+        let claimed = self.time("claim", store.claim(&worker, &RULES)).await?.ok_or("nothing to claim")?;
         self.time("heartbeat", store.heartbeat(&claimed.lease, LEASE, None)).await?;
         store.requeue(&claimed.lease).await?;
         Ok(())

@@ -135,7 +135,10 @@ impl Config {
             jwt,
             webhooks: self.webhooks.resolve()?,
             role: self.training.role,
-            worker: self.training.worker_settings(data.clone())?,
+            worker: worker::Settings {
+                max_running_per_owner: self.quotas.owner_limits().running_jobs,
+                ..self.training.worker_settings(data.clone())?
+            },
             serving: self.serving.resolve(),
             data,
             http: http::Settings {

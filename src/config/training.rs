@@ -95,6 +95,7 @@ impl Flags {
             heartbeat_interval: self.heartbeat_interval,
             poll_interval: self.poll_interval,
             max_attempts: self.max_attempts,
+            max_running_per_owner: None,
             training: training::Settings {
                 threads: self.training_threads.unwrap_or_else(available_cores),
                 checkpoint_interval: self.checkpoint_interval,

@@ -26,6 +26,7 @@ use espalier_core::dataset::{Options, Report};
 use espalier_core::training::{Plan, Progress, Validation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -217,6 +218,16 @@ pub struct JobWorker {
 pub struct WorkerId {
     pub instance_id: Uuid,
     pub process_id: Uuid,
+}
+
+/// What holds for the claims of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimRules {
+    pub lease_duration: Duration,
+    /// Consecutive attempts that end with their process, after which a job fails.
+    pub max_attempts: u32,
+    /// Running jobs of an owner that has no limit of its own; `None` is no limit.
+    pub max_running_per_owner: Option<u64>,
 }
 
 /// Right to write to a job while `epoch` is the lease epoch of its row.

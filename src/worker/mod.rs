@@ -95,6 +95,8 @@ pub struct Settings {
     /// How often an idle worker polls for jobs that it was not notified of.
     pub poll_interval: Duration,
     pub max_attempts: u32,
+    /// Running jobs of an owner that has no limit of its own.
+    pub max_running_per_owner: Option<u64>,
     pub training: training::Settings,
     pub data: dataset::Limits,
 }

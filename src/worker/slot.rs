@@ -3,7 +3,7 @@
 use super::WorkerContext;
 use super::attempt::Attempt;
 use super::publish::AttemptOutcome;
-use crate::store::{self, Job, Lease};
+use crate::store::{self, ClaimRules, Job, Lease};
 use crate::telemetry::{self, TraceContext};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
@@ -77,7 +77,12 @@ impl Slot {
         let settings = &self.context.settings;
         // The local deadline counts from before the claim is sent, so it is never later than the one in the database.
         let claim_sent_at = Instant::now();
-        let claim = self.context.store.claim(&self.worker, settings.lease_duration, settings.max_attempts).await?;
+        let rules = ClaimRules {
+            lease_duration: settings.lease_duration,
+            max_attempts: settings.max_attempts,
+            max_running_per_owner: settings.max_running_per_owner,
+        };
+        let claim = self.context.store.claim(&self.worker, &rules).await?;
         let Some(claim) = claim else { return Ok(None) };
         // One notification can stand for several queued jobs: wake another free slot.
         job_queued.notify_one();

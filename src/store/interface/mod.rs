@@ -105,8 +105,7 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// In the same transaction, the jobs before it that cannot run change their status: a job whose process has ended
     /// waits (exponential backoff that starts at zero), or fails (`attempts_exhausted`) after `max_attempts` ends of a
     /// process in a row without a new checkpoint; a job with a requested action is cancelled or paused.
-    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32)
-    -> Result<Option<ClaimedJob>>;
+    async fn claim(&self, worker: &WorkerId, rules: &ClaimRules) -> Result<Option<ClaimedJob>>;
     /// Extends the lease, stores the progress (unless one of its numbers is not finite), and returns the action that the
     /// owner has requested.
     async fn heartbeat(

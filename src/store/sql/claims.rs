@@ -8,7 +8,7 @@ use super::row_codec::{self, DecodeRow};
 use super::{datasets, events, turns};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, ClaimDecision, JobState};
-use crate::store::model::{ClaimedJob, Dataset, Lease, WorkerId};
+use crate::store::model::{ClaimRules, ClaimedJob, Dataset, Lease, WorkerId};
 use espalier_core::error::Result;
 use std::time::Duration;
 
@@ -23,8 +23,7 @@ struct Candidate {
 pub async fn claim<D: Dialect>(
     store: &SqlStore<D>,
     worker: &WorkerId,
-    lease_duration: Duration,
-    max_attempts: u32,
+    rules: &ClaimRules,
 ) -> Result<Option<ClaimedJob>> {
     // An idle worker only reads, because a write would lock the other writers of an SQLite file out.
     if !has_claimable(store).await? {
@@ -35,11 +34,11 @@ pub async fn claim<D: Dialect>(
     transaction.acquire_advisory_lock(&["jobs", "claim"]).await.context("waiting for another claim")?;
     let mut claimed = None;
     while claimed.is_none() {
-        let Some(Candidate { state, turn_of }) = next_candidate(&mut transaction).await? else { break };
-        match job_state_machine::decide_claim(&state, worker.process_id, max_attempts) {
+        let Some(Candidate { state, turn_of }) = next_candidate(&mut transaction, rules).await? else { break };
+        match job_state_machine::decide_claim(&state, worker.process_id, rules.max_attempts) {
             ClaimDecision::Claim { process_deaths } => {
                 let state = JobState { process_deaths, ..state };
-                claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?;
+                claimed = try_claim(&mut transaction, &state, worker, rules.lease_duration).await?;
                 if let (Some(_), Some(owner)) = (&claimed, &turn_of) {
                     turns::take(&mut transaction, owner).await?;
                 }
@@ -103,7 +102,7 @@ async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
 }
 
 /// Locks the next job. Jobs that another transaction has locked are skipped.
-async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Option<Candidate>> {
+async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>, rules: &ClaimRules) -> Result<Option<Candidate>> {
     let expired =
         select_job_states!("where lease_expires_at <= (select now from db_now) order by lease_expires_at, id limit 1");
     let interrupted = select_job_states!("where interrupted_at is not null order by interrupted_at, id limit 1");
@@ -113,7 +112,7 @@ async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>) -> Result<
             return Ok(Some(Candidate { state: row_codec::decode_job_state(&row)?, turn_of: None }));
         }
     }
-    for turn in turns::waiting(transaction).await? {
+    for turn in turns::waiting(transaction, rules.max_running_per_owner).await? {
         if let Some(state) = next_of_owner(transaction, &turn.owner).await? {
             return Ok(Some(Candidate { state, turn_of: Some(turn.owner) }));
         }

@@ -129,13 +129,8 @@ impl<D: Dialect> Store for SqlStore<D> {
         jobs::retry(self, owner, id, max_queued).await
     }
 
-    async fn claim(
-        &self,
-        worker: &WorkerId,
-        lease_duration: Duration,
-        max_attempts: u32,
-    ) -> Result<Option<ClaimedJob>> {
-        claims::claim(self, worker, lease_duration, max_attempts).await
+    async fn claim(&self, worker: &WorkerId, rules: &ClaimRules) -> Result<Option<ClaimedJob>> {
+        claims::claim(self, worker, rules).await
     }
 
     async fn heartbeat(

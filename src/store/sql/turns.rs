@@ -17,6 +17,8 @@ pub struct OwnerTurn {
     queued: u64,
     /// Number of the last turn; 0 before the first.
     last_turn: i64,
+    /// Limit of its own on running jobs.
+    max_running: Option<u64>,
 }
 
 /// Owners of jobs with their running and queued jobs, of which at most `$1` are counted. The order makes the count read the index
@@ -26,7 +28,8 @@ const TURNS: &str = "select owner, last_turn,
         (select count(*) from (
             select 1 from jobs where status = 'queued' and jobs.owner = job_turns.owner
             order by priority desc, created_at, id limit $1
-        ) as counted) as queued
+        ) as counted) as queued,
+        (select cast(limits ->> 'running_jobs' as bigint) from owners where owners.name = job_turns.owner) as max_running
     from job_turns";
 
 /// Adds an owner that has no turn yet.
@@ -36,11 +39,13 @@ pub async fn add_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str
     Ok(())
 }
 
-/// Owners with queued jobs, in the order of their turns.
-pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Vec<OwnerTurn>> {
+/// Owners with queued jobs that may run another one, in the order of their turns. `max_running` is the limit of owners without one of their
+/// own.
+pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>, max_running: Option<u64>) -> Result<Vec<OwnerTurn>> {
     let rows = transaction.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
-    turns.retain(|turn| turn.queued > 0);
+    let may_run = |turn: &OwnerTurn| turn.max_running.or(max_running).is_none_or(|limit| turn.running < limit);
+    turns.retain(|turn| turn.queued > 0 && may_run(turn));
     turns.sort_unstable_by(|one, other| (one.running, one.turn()).cmp(&(other.running, other.turn())));
     Ok(turns)
 }
@@ -87,7 +92,8 @@ async fn interrupted_ahead<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<
 fn decode(rows: &[impl DecodeRow]) -> Result<Vec<OwnerTurn>> {
     let turns = rows.iter().map(|row| {
         let (running, queued) = (row_codec::decode_u64(row, "running")?, row_codec::decode_u64(row, "queued")?);
-        Ok(OwnerTurn { owner: row.text("owner")?, running, queued, last_turn: row.integer("last_turn")? })
+        let max_running = row.opt_integer("max_running")?.and_then(|limit| u64::try_from(limit).ok());
+        Ok(OwnerTurn { owner: row.text("owner")?, running, queued, last_turn: row.integer("last_turn")?, max_running })
     });
     turns.collect()
 }
@@ -116,7 +122,7 @@ mod tests {
     use super::*;
 
     fn turn(owner: &str, running: u64, queued: u64, last_turn: i64) -> OwnerTurn {
-        OwnerTurn { owner: owner.to_string(), running, queued, last_turn }
+        OwnerTurn { owner: owner.to_string(), running, queued, last_turn, max_running: None }
     }
 
     /// Owners in the order in which they take their turns, if no job finishes.

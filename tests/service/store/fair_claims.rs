@@ -3,7 +3,7 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::{AttemptFault, Job, NewDataset, NewJob, Store};
+use espalier::store::{AttemptFault, ClaimRules, Job, NewDataset, NewJob, OwnerLimits, Store};
 use std::collections::HashSet;
 
 on_both_databases!(
@@ -15,6 +15,7 @@ on_both_databases!(
     an_expired_lease_is_resumed_before_others_start,
     a_job_that_waits_after_a_failure_gives_its_turn_away,
     concurrent_claims_take_turns,
+    an_owner_runs_no_more_jobs_than_its_limit,
 );
 
 /// Adds a job of an owner.
@@ -146,4 +147,19 @@ async fn concurrent_claims_take_turns(db: &Database) {
         owners.insert(claim.await.unwrap());
     }
     assert_eq!(owners.len(), 4, "each claim takes another owner's job: {owners:?}");
+}
+
+async fn an_owner_runs_no_more_jobs_than_its_limit(db: &Database) {
+    add_all(&**db, &["a", "a", "a", "b", "b", "b"]).await;
+    let limits = OwnerLimits { running_jobs: Some(2), ..OwnerLimits::default() };
+    db.set_owner_limits("b", limits).await.unwrap();
+    let rules = ClaimRules { max_running_per_owner: Some(1), ..CLAIM_RULES };
+    let mut claims = Vec::new();
+    while let Some(claimed) = db.claim(&worker(), &rules).await.unwrap() {
+        claims.push(claimed);
+    }
+    let owners: Vec<&str> = claims.iter().map(|claim| claim.job.owner.as_str()).collect();
+    assert_eq!(owners, ["a", "b", "b"], "the limit of the settings, and one of its own");
+    db.complete_requested_action(&claims[0].lease, espalier::store::RequestedAction::Cancel).await.unwrap();
+    assert_eq!(db.claim(&worker(), &rules).await.unwrap().unwrap().job.owner, "a");
 }

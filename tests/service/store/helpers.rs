@@ -1,7 +1,7 @@
 //! Steps that most rules begin with.
 
 use crate::support::samples::*;
-use espalier::store::{ClaimedJob, Dataset, Job, PageRequest, RetentionPolicy, Status, Store, WorkerId};
+use espalier::store::{ClaimRules, ClaimedJob, Dataset, Job, PageRequest, RetentionPolicy, Status, Store, WorkerId};
 use espalier_core::error::{Error, Result};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const MAX_ATTEMPTS: u32 = 3;
+pub const CLAIM_RULES: ClaimRules =
+    ClaimRules { lease_duration: LEASE, max_attempts: MAX_ATTEMPTS, max_running_per_owner: None };
 pub const MAX_QUEUED: u64 = 1000;
 pub const KEEP_CHECKPOINTS: Duration = Duration::from_secs(3600);
 /// Policy that deletes nothing.
@@ -42,7 +44,7 @@ pub async fn claim(store: &dyn Store) -> Option<ClaimedJob> {
 }
 
 pub async fn claim_as(store: &dyn Store, worker: &WorkerId) -> Option<ClaimedJob> {
-    store.claim(worker, LEASE, MAX_ATTEMPTS).await.expect("the claim succeeds")
+    store.claim(worker, &CLAIM_RULES).await.expect("the claim succeeds")
 }
 
 /// Moves the clock past the end of all leases.

@@ -192,6 +192,7 @@ async fn deletion_covers_every_table_with_owners(db: &Database) {
         "audit_log",
         "datasets",
         "idempotency_keys",
+        "job_turns",
         "jobs",
         "owner_deletions",
         "tombstones",

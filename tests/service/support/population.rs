@@ -3,7 +3,8 @@
 use super::samples::*;
 use espalier::store::blobs::DataDir;
 use espalier::store::{
-    AdapterDescription, Lease, NewAdapter, NewDataset, NewJob, PageRequest, Reference, Status, Store, retention,
+    AdapterDescription, ClaimRules, Lease, NewAdapter, NewDataset, NewJob, PageRequest, Reference, Status, Store,
+    retention,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 pub const OWNERS: [&str; 2] = [OWNER, OTHER_OWNER];
-const LEASE: Duration = Duration::from_secs(3600);
+const RULES: ClaimRules =
+    ClaimRules { lease_duration: Duration::from_secs(3600), max_attempts: 3, max_running_per_owner: None };
 const METRICS_ROWS: u64 = 20;
 const EVERYTHING: PageRequest = PageRequest { limit: 100_000, after: None };
 /// Files of an adapter, in the order of its version's hash.
@@ -75,7 +77,7 @@ async fn add_job(store: &dyn Store, data_dir: &DataDir, owner: &str, content: us
 
 async fn start_job(store: &dyn Store, data_dir: &DataDir, owner: &str, content: usize) -> Lease {
     let id = add_job(store, data_dir, owner, content).await;
-    let claimed = store.claim(&worker(), LEASE, 3).await.unwrap().unwrap();
+    let claimed = store.claim(&worker(), &RULES).await.unwrap().unwrap();
     assert_eq!(claimed.job.id, id);
     claimed.lease
 }

@@ -52,6 +52,7 @@ impl WorkerFixture {
             heartbeat_interval: Duration::from_millis(5),
             poll_interval: Duration::from_secs(60),
             max_attempts: 3,
+            max_running_per_owner: None,
             training,
             data,
         };
