@@ -43,6 +43,8 @@ fn number(name: &str) -> u32 {
 fn destructive_words(sql: &str) -> Vec<&'static str> {
     let code: String =
         sql.lines().map(|line| line.split("--").next().unwrap_or_default().to_lowercase() + "\n").collect();
+    // Rows of a new table that end with the row that they refer to.
+    let code = code.replace("on delete cascade", "");
     let words: Vec<&str> = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
     DESTRUCTIVE_WORDS.into_iter().filter(|word| words.contains(word)).collect()
 }
