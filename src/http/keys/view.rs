@@ -111,7 +111,7 @@ impl ApiKeyView {
 
 /// New key with its secret.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"key": "esp_Yk3v9QpN0c7JmG5rXw2bT8sLzA1dHfUeKiOyVtRqMnB", "id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f",
+#[schema(example = json!({"key": "esp_Yk3v9QpN0c7JmG5rXw2bT8sLzA1dHf3eKi9yVtRqMnB", "id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f",
     "owner": "acme", "name": "support application", "prefix": "esp_Yk3v9Q", "status": "active", "scopes": ["predict", "generate"],
     "adapters": ["support-*"], "limits": {}, "created_by": "setting:9f86d081884c", "created_at": "2026-01-05T09:34:11Z",
     "expires_at": null, "revoked_at": null, "last_used_at": null}))]

@@ -93,7 +93,7 @@ fn decode_file<D: Dialect>(row: &Row<D>) -> Result<DeletedFile> {
     })
 }
 
-/// Deletes all rows of an owner, except the one of [`begin`].
+/// Deletes all rows of an owner, except the one in `owner_deletions`.
 ///
 /// # Errors
 /// `Busy` (`owner_jobs_running`) if a job is not finished.

@@ -1,6 +1,6 @@
 //! Points of a job at which tests kill the server.
 
-use crate::api::server_process::{ServerProcess, TIMEOUT};
+use crate::api::server_process::{ServerProcess, TIMEOUT, TRAINING_TIMEOUT};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,27 +30,33 @@ impl KillPoint {
             // The delay is the random input of this test, not a wait for a condition.
             Self::After(time, step) => {
                 let started = Instant::now();
-                wait_until("the random time", || {
+                wait_until_within(TRAINING_TIMEOUT, "the random time", || {
                     started.elapsed() >= time || checkpoint_steps(&data, job).last() >= Some(&step)
                 });
             }
-            Self::Checkpoint => wait_until("a checkpoint", || {
+            Self::Checkpoint => wait_until_within(TRAINING_TIMEOUT, "a checkpoint", || {
                 is_being_written(&data.join("checkpoints").join(job)) || is_published(app)
             }),
-            Self::Adapter => wait_until("an adapter's files", || {
+            Self::Adapter => wait_until_within(TRAINING_TIMEOUT, "an adapter's files", || {
                 instance_dirs(&data).iter().any(|folder| is_being_written(folder)) || is_published(app)
             }),
-            Self::Folder => wait_until("an adapter's folder", || !file_names(&data.join("adapters")).is_empty()),
-            Self::Row => drop(app.wait_for_log_since_start(PUBLISHED)),
+            Self::Folder => wait_until_within(TRAINING_TIMEOUT, "an adapter's folder", || {
+                !file_names(&data.join("adapters")).is_empty()
+            }),
+            Self::Row => wait_until_within(TRAINING_TIMEOUT, "an adapter's row", || is_published(app)),
         }
     }
 }
 
 /// Polls until a condition on the data folder holds.
 pub fn wait_until(what: &str, is_there: impl Fn() -> bool) {
+    wait_until_within(TIMEOUT, what, is_there);
+}
+
+fn wait_until_within(timeout: Duration, what: &str, is_there: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_there() {
-        assert!(started.elapsed() < TIMEOUT, "{what} did not appear");
+        assert!(started.elapsed() < timeout, "{what} did not appear");
         std::thread::sleep(Duration::from_micros(100));
     }
 }

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// Maximum time to wait for anything; a test that reaches it fails.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Maximum time until a job is trained: training has the lowest priority, so that tests beside it can delay it for minutes.
+pub const TRAINING_TIMEOUT: Duration = Duration::from_secs(900);
+
 /// Configuration of a server process; allows a restart with the same data.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -157,11 +160,17 @@ impl ServerProcess {
     /// Reads the job's events to their end and returns the job.
     pub fn wait_for_job(&self, job: &str) -> Value {
         let path = format!("/jobs/{job}/events");
-        let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
-        let mut text = String::new();
-        // The stream ends with the job, or fails if the server is killed.
-        let _ = events.into_body().into_reader().read_to_string(&mut text);
-        self.get(&format!("/jobs/{job}")).json()
+        let started = Instant::now();
+        loop {
+            let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
+            // The stream ends with the job, or fails if the server is killed or after [`TIMEOUT`].
+            let _ = events.into_body().into_reader().read_to_string(&mut String::new());
+            let job = self.get(&format!("/jobs/{job}")).json();
+            let is_unfinished = job["status"] == "queued" || job["status"] == "running";
+            if !is_unfinished || started.elapsed() > TRAINING_TIMEOUT {
+                return job;
+            }
+        }
     }
 
     pub fn train_to_success(&self, job: &Value) -> Value {
