@@ -112,7 +112,7 @@ fn prediction_and_generation_are_traced_in_phases() {
     let request = json!({"inputs": ["fruit red"], "max_tokens": 5});
     let generated = app.post("/generate", &request);
     assert_eq!(generated.status, 200, "{}", generated.text());
-    let tokens = generated.json()["generations"][0]["completion_tokens"].as_u64();
+    let tokens = generated.json()["generations"][0]["usage"]["completion_tokens"].as_u64();
     assert_eq!(app.get("/nowhere").status, 404);
     stop(app);
     let spans = collector.spans();

@@ -89,7 +89,15 @@ async fn everything_of_an_owner_is_deleted_and_shared_files_stay(db: &Database) 
     let expected = [("d1", false), ("d2", true), ("a1", false), ("a2", true), ("a3", false)];
     assert_eq!(shared_files(&receipt), expected.map(|(digits, shared)| (sha256(digits), shared)).into());
     // The cancellation adds an event.
-    let rows = [("adapter_names", 1), ("adapters", 3), ("datasets", 2), ("events", 2), ("jobs", 1), ("tombstones", 1)];
+    let rows = [
+        ("adapter_names", 1),
+        ("adapters", 3),
+        ("datasets", 2),
+        ("events", 2),
+        ("job_turns", 1),
+        ("jobs", 1),
+        ("tombstones", 1),
+    ];
     assert_eq!(receipt.deleted.rows, rows.map(|(table, rows)| (table.to_string(), rows)).into());
 
     let data_dir = &fixture.data_dir;
