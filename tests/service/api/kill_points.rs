@@ -5,9 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Log message after the adapter's row is inserted.
-const PUBLISHED: &str = "adapter published";
-
 #[derive(Debug, Clone, Copy)]
 pub enum KillPoint {
     /// This long after the start of the attempt, and at the latest at a checkpoint of this step or a later one.
@@ -30,20 +27,18 @@ impl KillPoint {
             // The delay is the random input of this test, not a wait for a condition.
             Self::After(time, step) => {
                 let started = Instant::now();
-                wait_until_within(TRAINING_TIMEOUT, "the random time", || {
-                    started.elapsed() >= time || checkpoint_steps(&data, job).last() >= Some(&step)
-                });
+                while started.elapsed() < time && checkpoint_steps(&data, job).last() < Some(&step) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
             Self::Checkpoint => wait_until_within(TRAINING_TIMEOUT, "a checkpoint", || {
-                is_being_written(&data.join("checkpoints").join(job)) || is_published(app)
+                is_being_written(&data.join("checkpoints").join(job)) || has_adapters(&data)
             }),
             Self::Adapter => wait_until_within(TRAINING_TIMEOUT, "an adapter's files", || {
-                instance_dirs(&data).iter().any(|folder| is_being_written(folder)) || is_published(app)
+                instance_dirs(&data).iter().any(|folder| is_being_written(folder)) || has_adapters(&data)
             }),
-            Self::Folder => wait_until_within(TRAINING_TIMEOUT, "an adapter's folder", || {
-                !file_names(&data.join("adapters")).is_empty()
-            }),
-            Self::Row => wait_until_within(TRAINING_TIMEOUT, "an adapter's row", || is_published(app)),
+            Self::Folder => wait_until_within(TRAINING_TIMEOUT, "an adapter's folder", || has_adapters(&data)),
+            Self::Row => drop(app.wait_for_log_since_start("adapter published")),
         }
     }
 }
@@ -61,8 +56,8 @@ fn wait_until_within(timeout: Duration, what: &str, is_there: impl Fn() -> bool)
     }
 }
 
-fn is_published(app: &ServerProcess) -> bool {
-    app.log().iter().any(|line| line.contains(PUBLISHED))
+fn has_adapters(data: &Path) -> bool {
+    !file_names(&data.join("adapters")).is_empty()
 }
 
 fn is_being_written(folder: &Path) -> bool {
