@@ -39,7 +39,7 @@ for _ in range(20):
     status, answer = ask("POST", "/generate?adapter=fruit", {"inputs": ["fruit red"], "max_tokens": 6})
     assert status == 200, answer
 # A long job is left running, for the metrics of running jobs.
-status, job = ask("POST", "/jobs", {"examples": rows, "method": method, "hyperparameters": {"epochs": 1000}})
+status, job = ask("POST", "/jobs", {"examples": rows, "method": method, "hyperparameters": {"epochs": 100000}})
 assert status == 202, job
 for path, body in (("/predict", {"inputs": []}), ("/predict?adapter=nobody", {"inputs": ["a"]})):
     assert ask("POST", path, body)[0] >= 400
