@@ -49,7 +49,7 @@ pub enum TableFormat {
 
 /// Usage of one adapter by one owner on one day.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Usage)]
+#[schema(as = DailyUsage)]
 pub struct UsageView {
     #[schema(value_type = String, example = "2026-01-05")]
     pub day: NaiveDate,
