@@ -1,6 +1,6 @@
 //! `espalier adapters …`: lists, shows, downloads, imports, activates and deletes adapters.
 
-use super::api_types::{format_settings, format_timestamp, type_name};
+use super::api_types::{format_settings, format_timestamp, string_field, type_name};
 use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
 use super::error::{CliError, CliResult};
 use super::output::{Output, format_bytes};
@@ -203,10 +203,6 @@ fn import(client: &Client, source: &str, options: &ImportOptions, output: &mut O
 
 fn adapter_path(adapter: &str) -> String {
     format!("/adapters/{}", encode_path_segment(adapter))
-}
-
-fn string_field(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().to_string()
 }
 
 fn describe_base(adapter: &Value) -> String {

@@ -95,6 +95,11 @@ fn format_value(value: &Value) -> String {
     }
 }
 
+/// Text of a field; empty if it is null or missing.
+pub fn string_field(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_string()
+}
+
 /// Formats `2026-01-05T09:30:00.123Z` as `2026-01-05 09:30:00`, in UTC.
 pub fn format_timestamp(text: &str) -> String {
     text.split(['.', 'Z', '+']).next().unwrap_or(text).replace('T', " ")

@@ -1,6 +1,6 @@
 //! `espalier keys …`: creates, lists, rotates and revokes API keys. It needs the key of an administrator.
 
-use super::api_types::format_timestamp;
+use super::api_types::{format_timestamp, string_field};
 use super::client::{Client, ClientArgs, encode_path_segment};
 use super::error::{CliError, CliResult};
 use super::output::Output;
@@ -119,7 +119,7 @@ fn to_request(create: &CreateArgs) -> CliResult<Value> {
 /// Prints the key alone to standard output, so that a script can read it.
 fn print_new_key(created: &Value, output: &mut Output) -> CliResult {
     output.write_json(created)?;
-    output.write_line(text(created, "key"))
+    output.write_line(string_field(created, "key"))
 }
 
 fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
@@ -130,19 +130,15 @@ fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
     for key in &keys.data {
         let scopes: Vec<&str> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         rows.push(vec![
-            text(key, "id"),
-            text(key, "owner"),
-            text(key, "name"),
-            format!("{}…", text(key, "prefix")),
-            text(key, "status"),
+            string_field(key, "id"),
+            string_field(key, "owner"),
+            string_field(key, "name"),
+            format!("{}…", string_field(key, "prefix")),
+            string_field(key, "status"),
             scopes.join(","),
             key["last_used_at"].as_str().map(format_timestamp).unwrap_or_default(),
         ]);
     }
     output.write_table(&rows)?;
     print_next_page_hint("keys", keys.next.as_deref(), output)
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().to_string()
 }

@@ -1,6 +1,6 @@
 //! `espalier webhooks …`: creates, lists, tests, enables and deletes webhooks, and shows and resends their deliveries.
 
-use super::api_types::format_timestamp;
+use super::api_types::{format_timestamp, string_field};
 use super::client::{Client, ClientArgs};
 use super::error::CliResult;
 use super::output::Output;
@@ -53,7 +53,7 @@ pub fn run(args: &WebhooksArgs) -> CliResult {
         Command::List(page) => list(&client, page, &mut output),
         Command::Test { id } => {
             let delivery = post(&client, &format!("/webhooks/{id}/test"), &mut output)?;
-            output.write_line(format!("delivery {} is queued", text(&delivery, "id")))
+            output.write_line(format!("delivery {} is queued", string_field(&delivery, "id")))
         }
         Command::Enable { id } => {
             post(&client, &format!("/webhooks/{id}/enable"), &mut output)?;
@@ -85,8 +85,8 @@ fn create(client: &Client, url: &str, events: Option<&[String]>, output: &mut Ou
     }
     let webhook = client.post("/webhooks", &body)?;
     output.write_json(&webhook)?;
-    output.write_line(format!("webhook {}", text(&webhook, "id")))?;
-    output.write_line(format!("secret  {}", text(&webhook, "secret")))
+    output.write_line(format!("webhook {}", string_field(&webhook, "id")))?;
+    output.write_line(format!("secret  {}", string_field(&webhook, "secret")))
 }
 
 fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
@@ -97,11 +97,11 @@ fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
     for webhook in &webhooks.data {
         let events: Vec<&str> = webhook["events"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         rows.push(vec![
-            text(webhook, "id"),
-            text(webhook, "url"),
+            string_field(webhook, "id"),
+            string_field(webhook, "url"),
             events.join(", "),
             if webhook["disabled_at"].is_null() { "" } else { "yes" }.to_string(),
-            format_timestamp(&text(webhook, "created_at")),
+            format_timestamp(&string_field(webhook, "created_at")),
         ]);
     }
     output.write_table(&rows)?;
@@ -115,18 +115,14 @@ fn deliveries(client: &Client, id: Uuid, page: &PageArgs, output: &mut Output) -
     let mut rows = vec![["id", "event", "status", "attempts", "error", "created"].map(String::from).to_vec()];
     for delivery in &deliveries.data {
         rows.push(vec![
-            text(delivery, "id"),
-            text(delivery, "event"),
-            text(delivery, "status"),
+            string_field(delivery, "id"),
+            string_field(delivery, "event"),
+            string_field(delivery, "status"),
             delivery["attempts"].to_string(),
-            text(delivery, "error"),
-            format_timestamp(&text(delivery, "created_at")),
+            string_field(delivery, "error"),
+            format_timestamp(&string_field(delivery, "created_at")),
         ]);
     }
     output.write_table(&rows)?;
     print_next_page_hint("webhooks deliveries", deliveries.next.as_deref(), output)
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().to_string()
 }

@@ -34,7 +34,7 @@ pub struct AuditQuery {
     since: Option<DateTime<Utc>>,
     /// Latest time.
     until: Option<DateTime<Utc>>,
-    /// Format of the answer. CSV has a page as JSON has; `after` goes on.
+    /// Format of the answer. A CSV file has one page of entries; `after` selects the next page.
     #[param(inline)]
     format: Option<TableFormat>,
 }

@@ -4,7 +4,7 @@ use super::error::ApiResult;
 use super::extract::{Json, PathParam};
 use super::openapi::{BadRequest, RequestTimeout, ServiceUnavailable, UnprocessableEntity, UnsupportedMediaType};
 use super::state::AppState;
-use crate::store::{Owner, OwnerLimits, OwnerStorage, is_owner_name};
+use crate::store::{Owner, OwnerLimits, OwnerStorage, RequestLimits, is_owner_name};
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use serde::Serialize;
@@ -97,23 +97,27 @@ async fn set_owner_limits(
     Json(limits): Json<OwnerLimits>,
 ) -> ApiResult<axum::Json<OwnerView>> {
     let name = parse_owner(name)?;
-    check_positive(
-        "",
-        &[
-            ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
-            ("tokens_per_minute", limits.tokens_per_minute.map(u64::from)),
-            ("concurrent_requests", limits.concurrent_requests.map(u64::from)),
-            ("running_jobs", limits.running_jobs),
-        ],
-    )?;
+    check_request_limits("", &limits.requests())?;
+    check_positive("", &[("running_jobs", limits.running_jobs)])?;
     let owner = state.store.set_owner_limits(&name, limits).await?;
     state.access_sync.refresh().await?;
     Ok(axum::Json(view(&state, name, Some(owner)).await?))
 }
 
 /// # Errors
-/// `Invalid` for a limit of 0, which would lock the caller out.
-pub fn check_positive(pointer: &str, limits: &[(&str, Option<u64>)]) -> Result<()> {
+/// `Invalid` for a limit of 0, which would lock the caller out. `pointer` is that of the object of limits.
+pub fn check_request_limits(pointer: &str, limits: &RequestLimits) -> Result<()> {
+    check_positive(
+        pointer,
+        &[
+            ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
+            ("tokens_per_minute", limits.tokens_per_minute.map(u64::from)),
+            ("concurrent_requests", limits.concurrent_requests.map(u64::from)),
+        ],
+    )
+}
+
+fn check_positive(pointer: &str, limits: &[(&str, Option<u64>)]) -> Result<()> {
     match limits.iter().find(|(_, limit)| *limit == Some(0)) {
         Some((name, _)) => Err(Error::invalid_field(format!("{pointer}/{name}"), "must be 1 or more")),
         None => Ok(()),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// `Retry-After` of a full queue. A job takes minutes.
 const QUEUE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// `Retry-After` while jobs of an owner that is deleted stop.
+/// `Retry-After` of the deletion of an owner while workers stop its running jobs.
 const JOBS_RUNNING_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub fn dataset_not_found(id: Uuid) -> Error {

@@ -12,7 +12,7 @@ use super::extract::{Json, PathId, QueryParams};
 use super::openapi::{
     BadRequest, Conflict, NotFound, RequestTimeout, ServiceUnavailable, UnprocessableEntity, UnsupportedMediaType,
 };
-use super::owners::{check_positive, parse_owner};
+use super::owners::{check_request_limits, parse_owner};
 use super::pagination::{List, ListQuery, PageParams};
 use super::state::AppState;
 use crate::store::{ApiKey, NamePattern, NewApiKey};
@@ -203,14 +203,7 @@ fn to_new_key(request: NewKeyRequest, key: &str, created_by: &str) -> Result<New
         let message = format!("must have 1 to {MAX_PATTERNS} patterns: leave it out to allow all adapters");
         return Err(Error::invalid_field("/adapters", message));
     }
-    check_positive(
-        "/limits",
-        &[
-            ("requests_per_minute", request.limits.requests_per_minute.map(u64::from)),
-            ("tokens_per_minute", request.limits.tokens_per_minute.map(u64::from)),
-            ("concurrent_requests", request.limits.concurrent_requests.map(u64::from)),
-        ],
-    )?;
+    check_request_limits("/limits", &request.limits)?;
     Ok(NewApiKey {
         owner,
         name: request.name,

@@ -31,7 +31,7 @@ pub struct CreatedWebhook {
 }
 
 fn all_events() -> Vec<WebhookEvent> {
-    WebhookEvent::OF_JOBS.to_vec()
+    WebhookEvent::JOB_EVENTS.to_vec()
 }
 
 impl NewWebhookRequest {
@@ -46,7 +46,7 @@ impl NewWebhookRequest {
             || (0..self.events.len()).any(is_repeated)
             || self.events.contains(&WebhookEvent::Test)
         {
-            let names = WebhookEvent::OF_JOBS.map(WebhookEvent::as_str).join(", ");
+            let names = WebhookEvent::JOB_EVENTS.map(WebhookEvent::as_str).join(", ");
             return Err(Error::invalid_field("/events", format!("must be some of {names}, each once")));
         }
         let secret = new_secret()?;

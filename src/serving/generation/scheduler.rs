@@ -247,7 +247,7 @@ impl Scheduler {
         let cached_tokens = sequence.resume_from_cached_prefix(&mut self.memory.prefix_cache);
         if !self.memory.reserve(lane, sequence.reservation()) {
             sequence.forget_prefix();
-            self.queued.put_back(sequence, position);
+            self.queued.reinsert(sequence, position);
             return StartOutcome::NoMemory;
         }
         self.queued.end_turn(owner);

@@ -57,7 +57,7 @@ impl SequenceQueue {
     }
 
     /// Inserts a removed sequence where it was.
-    pub fn put_back(&mut self, sequence: SequenceState, position: usize) {
+    pub fn reinsert(&mut self, sequence: SequenceState, position: usize) {
         match self.owners.iter_mut().find(|(owner, _)| *owner == sequence.owner) {
             Some((_, sequences)) => sequences.insert(position, sequence),
             None => self.push(sequence),

@@ -21,7 +21,7 @@ pub enum WebhookEvent {
 }
 
 impl WebhookEvent {
-    pub const OF_JOBS: [Self; 3] = [Self::JobSucceeded, Self::JobFailed, Self::JobCancelled];
+    pub const JOB_EVENTS: [Self; 3] = [Self::JobSucceeded, Self::JobFailed, Self::JobCancelled];
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -36,8 +36,8 @@ pub async fn datasets<D: Dialect>(store: &SqlStore<D>, policy: &RetentionPolicy)
     rows.iter().map(decode::<D>).collect()
 }
 
-/// Adapters beyond the newest ones of their name, and those superseded long ago; neither those that their name points to nor those
-/// that an unfinished job starts from.
+/// Adapters that the policy does not keep: older ones than the newest of their name, and those superseded for longer than the policy
+/// allows. Adapters that their name points to, and those that an unfinished job starts from, are always kept.
 pub async fn adapters<D: Dialect>(store: &SqlStore<D>, policy: &RetentionPolicy) -> Result<Vec<ExpiredFile>> {
     if policy.keep_versions.is_none() && policy.keep_superseded.is_none() {
         return Ok(Vec::new());

@@ -12,12 +12,12 @@ use std::time::Duration;
 const LONGEST_DELAY_MICROSECONDS: usize = 20_000;
 
 #[test]
-fn a_killed_rotation_is_done_or_not_done_on_sqlite() {
+fn rotation_is_atomic_under_sigkill_on_sqlite() {
     kill_during_rotations(&server_with_owners());
 }
 
 #[test]
-fn a_killed_rotation_is_done_or_not_done_on_postgres() {
+fn rotation_is_atomic_under_sigkill_on_postgres() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let database = runtime.block_on(Database::postgres());
     kill_during_rotations(&server_with_owners().with_database(database.url().to_string()));

@@ -58,7 +58,7 @@ fn failure(retry_after: Option<Duration>) -> DeliveryOutcome {
 const SUCCESS: DeliveryOutcome = DeliveryOutcome::Delivered { response_status: 204 };
 
 async fn webhooks_of_an_owner_are_listed_and_deleted(db: &Database) {
-    let first = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let first = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     let second = add_webhook(&**db, &[WebhookEvent::JobFailed]).await;
     assert_eq!((second.disabled_at, second.consecutive_failures), (None, 0));
     assert_eq!(db.webhooks(OWNER, ALL).await.unwrap(), [second.clone(), first.clone()]);
@@ -79,7 +79,7 @@ async fn webhooks_of_an_owner_are_listed_and_deleted(db: &Database) {
 
 async fn number_of_webhooks_is_bounded(db: &Database) {
     for _ in 0..MAX_WEBHOOKS {
-        add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+        add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     }
     let webhook = NewWebhook {
         id: Uuid::now_v7(),
@@ -94,7 +94,7 @@ async fn number_of_webhooks_is_bounded(db: &Database) {
 }
 
 async fn end_of_a_job_adds_its_deliveries(db: &Database) {
-    let all = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let all = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     let failed_only = add_webhook(&**db, &[WebhookEvent::JobFailed]).await;
     let claimed = add_and_claim_job(&**db).await;
     let adapter = new_adapter(Some("intents"), "a1");
@@ -123,7 +123,7 @@ async fn end_of_a_job_adds_its_deliveries(db: &Database) {
 }
 
 async fn job_that_goes_on_adds_nothing(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     let claimed = add_and_claim_job(&**db).await;
     db.requeue(&claimed.lease).await.unwrap();
     db.pause_job(OWNER, claimed.job.id).await.unwrap();
@@ -132,7 +132,7 @@ async fn job_that_goes_on_adds_nothing(db: &Database) {
 }
 
 async fn delivery_is_claimed_once_until_its_lease_ends(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     assert!(db.claim_delivery(LEASE).await.unwrap().is_none());
     let delivery = db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     let first = claim_delivery(&**db).await;
@@ -156,7 +156,7 @@ async fn delivery_is_claimed_once_until_its_lease_ends(db: &Database) {
 }
 
 async fn failed_delivery_is_repeated_after_its_delay(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     let first = claim_delivery(&**db).await;
     record(&**db, &first, &failure(Some(MINUTE))).await;
@@ -174,7 +174,7 @@ async fn failed_delivery_is_repeated_after_its_delay(db: &Database) {
 }
 
 async fn webhook_is_disabled_after_failures_in_a_row(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     for _ in 0..MAX_FAILURES {
@@ -195,7 +195,7 @@ async fn webhook_is_disabled_after_failures_in_a_row(db: &Database) {
 }
 
 async fn webhook_that_is_gone_is_disabled_at_once(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     let claimed = claim_delivery(&**db).await;
     record(&**db, &claimed, &DeliveryOutcome::Gone).await;
@@ -205,7 +205,7 @@ async fn webhook_that_is_gone_is_disabled_at_once(db: &Database) {
 }
 
 async fn finished_delivery_is_sent_again_on_request(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     let delivery = db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     expect_error(db.resend_delivery(OWNER, webhook.id, delivery.id).await, "delivery_pending");
     expect_error(db.resend_delivery(OTHER_OWNER, webhook.id, delivery.id).await, "webhook_not_found");
@@ -219,7 +219,7 @@ async fn finished_delivery_is_sent_again_on_request(db: &Database) {
 }
 
 async fn deliveries_are_listed_in_pages(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.insert(0, db.add_test_delivery(OWNER, webhook.id).await.unwrap().id);
@@ -235,7 +235,7 @@ async fn deliveries_are_listed_in_pages(db: &Database) {
 }
 
 async fn old_deliveries_are_deleted(db: &Database) {
-    let webhook = add_webhook(&**db, &WebhookEvent::OF_JOBS).await;
+    let webhook = add_webhook(&**db, &WebhookEvent::JOB_EVENTS).await;
     db.add_test_delivery(OWNER, webhook.id).await.unwrap();
     let claimed = claim_delivery(&**db).await;
     record(&**db, &claimed, &SUCCESS).await;
