@@ -4,14 +4,15 @@
 
 The flood sends 1.5 times the capacity of the server, which is measured first, and 100 times as much as the other owner. Runs of the other
 owner alone and beside the flood alternate. Goodput is what both complete in a second, divided by the capacity; requests of both are equal.
-For jobs the flood has 100 small jobs in the queue, and the time from the creation of a job to its end counts.
+For jobs the flood has 100 jobs in the queue, short ones and then long ones, on one training slot; the time from the creation of a job to its end
+counts.
 """
 
+import contextlib
 import json
 import random
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ SCOPES = ["predict", "generate", "train", "adapters:read", "adapters:write"]
 # Times the capacity, and the other owner's part of it.
 FLOOD, PART = 1.5, 0.01
 CONNECTIONS = {"flood": 128, "other": 8}
+# Of the other owner's job; the long ones of the flood have a hundred times as many.
+EPOCHS = 6
 
 
 class OwnerClient(Client):
@@ -66,7 +69,7 @@ def compare_requests(name, options, program, address, requests):
     by_owner = clients(address)
     load = lambda owner, seconds, rate=None: Load(program, by_owner[owner], owner, seconds, requests, rate)
     load("flood", options.seconds / 2).measured()
-    capacity = load("flood", options.seconds).measured()["requests_per_second"]
+    capacity = load("flood", options.seconds).measured()["completed_per_second"]
     rates = {"flood": FLOOD * capacity, "other": FLOOD * capacity * PART}
     alone, beside, goodput = [], [], []
     for _ in range(options.rounds):
@@ -74,7 +77,7 @@ def compare_requests(name, options, program, address, requests):
         flood = load("flood", options.seconds, rates["flood"])
         other = load("other", options.seconds, rates["other"]).measured()
         beside.append(other)
-        goodput.append((flood.measured()["requests_per_second"] + other["requests_per_second"]) / capacity)
+        goodput.append((flood.measured()["completed_per_second"] + other["completed_per_second"]) / capacity)
     for quantile in ("p50_ms", "p99_ms"):
         times = [[measured[quantile] for measured in runs] for runs in (alone, beside)]
         ratios = common.spread((other / one for one, other in zip(*times, strict=True)), 2)
@@ -90,17 +93,28 @@ def job_seconds(client, job, file):
     return time.monotonic() - started
 
 
+def cancel(client, id):
+    with contextlib.suppress(SystemExit):
+        client.call(f"/jobs/{id}/cancel", {})
+
+
 def compare_jobs(options, address):
     by_owner, file = clients(address), common.ROOT / common.SAMPLE
-    job = {"hyperparameters": {"epochs": 3}}
-    alone = [job_seconds(by_owner["other"], job, file) for _ in range(options.rounds)]
-    small = {"hyperparameters": {"epochs": 1, "max_length": 16}, "method": {"type": "head"}}
-    for _ in range(100):
-        by_owner["flood"].start_job(small, file)
-    beside = [job_seconds(by_owner["other"], job, file) for _ in range(options.rounds)]
-    queued = by_owner["flood"].call("/jobs?status=queued&limit=100")["data"]
-    ratio = common.spread((other / one for one, other in zip(alone, beside, strict=True)), 2)
-    common.row(f"jobs ({len(queued)} of the flood's wait at the end)", "s", common.middle(alone), common.middle(beside), ratio)
+    lora = lambda epochs: {"hyperparameters": {"epochs": epochs}, "method": {"type": "lora"}}
+    alone = [job_seconds(by_owner["other"], lora(EPOCHS), file) for _ in range(options.rounds)]
+    head = {"hyperparameters": {"epochs": 1, "max_length": 16}, "method": {"type": "head"}}
+    for name, job in ("jobs beside short ones", head), ("jobs beside long ones", lora(100 * EPOCHS)):
+        flood = [by_owner["flood"].start_job(job, file) for _ in range(100)]
+        beside = []
+        for _ in range(options.rounds):
+            # A job of the flood runs for a random time before the other owner's job is created.
+            time.sleep(random.uniform(0, 30))
+            beside.append(job_seconds(by_owner["other"], lora(EPOCHS), file))
+        queued = by_owner["flood"].call("/jobs?status=queued&limit=100")["data"]
+        ratio = common.spread((other / one for one, other in zip(alone, beside, strict=True)), 2)
+        common.row(f"{name} ({len(queued)} of them wait at the end)", "s", common.middle(alone), common.middle(beside), ratio)
+        for id in flood:
+            cancel(by_owner["flood"], id)
 
 
 def main():

@@ -6,7 +6,8 @@
 //! thread that walks the shuffled lines from a place of its own. Without RATE it sends the next request as soon as the
 //! last one is answered: saturation. With RATE all connections together send that many requests a second, and latency
 //! counts from the moment when a request was due, so that its wait for a free connection is not hidden. The first fifth
-//! of the time warms up and is not counted. `requests` are those answered by 200, `errors` all others.
+//! of the time warms up and is not counted. `requests` are those answered by 200, `errors` all others. `completed_per_second` counts
+//! what was answered by 200 within the counted time, whenever it was due.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -40,6 +41,8 @@ struct Plan {
 struct Counted {
     /// Milliseconds.
     latencies: Vec<f64>,
+    /// Answers by 200 within the counted time.
+    completed: u64,
     errors: u64,
     first_error: Option<String>,
 }
@@ -89,6 +92,7 @@ impl Plan {
             let asked = connection.ask(&self.requests[place]);
             place = (place + 1) % self.requests.len();
             let done = Instant::now();
+            counted.completed += u64::from(matches!(asked, Ok(200)) && (self.warm..self.end).contains(&done));
             if self.counts(due, done) {
                 counted.add(done - due, &asked, &connection.body);
             }
@@ -255,10 +259,11 @@ fn summary(counted: &[Counted], seconds: f64) -> Result<String, Failure> {
     let Some(max) = latencies.last() else { return Err("no request was answered by 200 in the counted time".into()) };
     let at = |share: f64| latencies[((requests as f64 * share).ceil() as usize).clamp(1, requests) - 1];
     let rate = requests as f64 / seconds;
+    let completed = counted.iter().map(|one| one.completed).sum::<u64>() as f64 / seconds;
     let (p50, p90, p99) = (at(0.5), at(0.9), at(0.99));
     Ok(format!(
         "{{\"requests\": {requests}, \"errors\": {errors}, \"seconds\": {seconds:.3}, \
-         \"requests_per_second\": {rate:.2}, \"p50_ms\": {p50:.3}, \"p90_ms\": {p90:.3}, \"p99_ms\": {p99:.3}, \
+         \"requests_per_second\": {rate:.2}, \"completed_per_second\": {completed:.2}, \"p50_ms\": {p50:.3}, \"p90_ms\": {p90:.3}, \"p99_ms\": {p99:.3}, \
          \"max_ms\": {max:.3}}}"
     ))
 }

@@ -65,7 +65,12 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_HEARTBEAT_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
     pub heartbeat_interval: Duration,
 
-    /// Interval at which an idle worker polls the queue for jobs of other processes
+    /// Training time after which a job is preempted if the job of an owner with fewer running jobs waits; it resumes from its checkpoint.
+    /// The time is at least ten times that from the claim of the job to its first step
+    #[arg(long = "job-time-slice", env = "ESPALIER_JOB_TIME_SLICE", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
+    pub time_slice: Duration,
+
+    /// Interval at which an idle worker polls the queue for jobs of other processes, and a busy one for jobs of other owners
     #[arg(long, env = "ESPALIER_POLL_INTERVAL", value_name = "TIME", default_value = "2s", value_parser = units::parse_duration)]
     pub poll_interval: Duration,
 
@@ -95,6 +100,7 @@ impl Flags {
             heartbeat_interval: self.heartbeat_interval,
             poll_interval: self.poll_interval,
             max_attempts: self.max_attempts,
+            time_slice: self.time_slice,
             max_running_per_owner: None,
             training: training::Settings {
                 threads: self.training_threads.unwrap_or_else(available_cores),

@@ -59,10 +59,8 @@ pub fn parse_owner(name: String) -> Result<String> {
     responses((status = 200, description = "The owners.", body = OwnerList), ServiceUnavailable),
 )]
 async fn list_owners(state: AppState) -> ApiResult<axum::Json<OwnerList>> {
-    let mut data = Vec::new();
-    for owner in state.store.owners().await? {
-        data.push(view(&state, owner.name.clone(), Some(owner)).await?);
-    }
+    let owners = state.store.owners().await?.into_iter();
+    let data = owners.map(|(owner, storage)| view(&state, owner.name.clone(), Some(owner), storage)).collect();
     Ok(axum::Json(OwnerList { data }))
 }
 
@@ -76,8 +74,8 @@ async fn list_owners(state: AppState) -> ApiResult<axum::Json<OwnerList>> {
 )]
 async fn get_owner(state: AppState, PathParam(name): PathParam) -> ApiResult<axum::Json<OwnerView>> {
     let name = parse_owner(name)?;
-    let owner = state.store.owners().await?.into_iter().find(|owner| owner.name == name);
-    Ok(axum::Json(view(&state, name, owner).await?))
+    let (owner, storage) = (state.store.owner(&name).await?, state.store.owner_storage(&name).await?);
+    Ok(axum::Json(view(&state, name, owner, storage)))
 }
 
 /// Set the limits of an owner
@@ -101,7 +99,8 @@ async fn set_owner_limits(
     check_positive("", &[("running_jobs", limits.running_jobs)])?;
     let owner = state.store.set_owner_limits(&name, limits).await?;
     state.access_sync.refresh().await?;
-    Ok(axum::Json(view(&state, name, Some(owner)).await?))
+    let storage = state.store.owner_storage(&name).await?;
+    Ok(axum::Json(view(&state, name, Some(owner), storage)))
 }
 
 /// # Errors
@@ -124,13 +123,13 @@ fn check_positive(pointer: &str, limits: &[(&str, Option<u64>)]) -> Result<()> {
     }
 }
 
-async fn view(state: &AppState, name: String, owner: Option<Owner>) -> Result<OwnerView> {
+fn view(state: &AppState, name: String, owner: Option<Owner>, storage: OwnerStorage) -> OwnerView {
     let limits = owner.as_ref().map(|owner| owner.limits).unwrap_or_default();
-    Ok(OwnerView {
+    OwnerView {
         effective_limits: limits.or(&state.settings.default_limits),
         limits,
-        storage: state.store.owner_storage(&name).await?,
+        storage,
         created_at: owner.map(|owner| owner.created_at),
         name,
-    })
+    }
 }

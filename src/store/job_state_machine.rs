@@ -151,6 +151,11 @@ pub fn requeue(job: &JobState) -> Transition {
     Transition { is_interrupted: transition.status == Status::Queued, ..transition }
 }
 
+/// Returns a job to the queue, where it waits for its owner's next turn, or performs the requested action.
+pub fn preempt(job: &JobState) -> Transition {
+    job.transition_to(job.status_after_attempt())
+}
+
 /// Returns a job to the queue after an attempt that ended in an error which is not the job's own, or performs the requested
 /// action. The job keeps the error until the next claim. An internal error is counted, and the last one fails the job.
 pub fn record_failed_attempt(job: &JobState, fault: AttemptFault, error: &JobError, max_attempts: u32) -> Transition {

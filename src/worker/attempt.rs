@@ -21,10 +21,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+/// A time slice is at least this many times as long as the preparation of the training, so that preemption costs at most a tenth of the
+/// worker's time.
+const PREPARATION_SHARE: u32 = 10;
+
 /// One attempt at a claimed job.
 pub struct Attempt<'a> {
     context: &'a WorkerContext,
     claim: ClaimedJob,
+    started_at: Instant,
     stop_signal: Arc<StopSignal>,
     lease_guard: LeaseGuard,
     progress_channel: Arc<ProgressChannel>,
@@ -42,19 +47,19 @@ impl<'a> Attempt<'a> {
         let stop_signal = Arc::new(StopSignal::new(shutdown, claim_sent_at + lease));
         let lease_guard = LeaseGuard::new(lease, Arc::clone(&stop_signal));
         let progress_channel = Arc::new(ProgressChannel::new(Arc::clone(&stop_signal)));
-        Self { context, claim, stop_signal, lease_guard, progress_channel }
+        Self { context, claim, started_at: claim_sent_at, stop_signal, lease_guard, progress_channel }
     }
 
-    /// Runs the attempt, and heartbeats meanwhile. The job's result is in its row.
+    /// Runs the attempt; meanwhile it sends heartbeats, and looks for jobs of other owners. The job's result is in its row.
     pub async fn run(self) -> AttemptOutcome {
         tokio::select! {
             outcome = self.run_to_completion() => outcome,
             never = self.renew_lease_loop() => match never {},
+            never = self.preemption_loop() => match never {},
         }
     }
 
     async fn run_to_completion(&self) -> AttemptOutcome {
-        let started_at = Instant::now();
         let executed = self.execute().await;
         let end = attempt_end(&executed);
         let recorded = match executed {
@@ -80,11 +85,11 @@ impl<'a> Attempt<'a> {
         let metrics = &self.context.metrics;
         match recorded {
             Ok(()) => {
-                metrics.end_attempt(end, started_at.elapsed());
+                metrics.end_attempt(end, self.started_at.elapsed());
                 AttemptOutcome::Finished
             }
             Err(LeaseLost) => {
-                metrics.end_attempt(AttemptEnd::LeaseLost, started_at.elapsed());
+                metrics.end_attempt(AttemptEnd::LeaseLost, self.started_at.elapsed());
                 AttemptOutcome::LeaseLost(self.claim.lease)
             }
         }
@@ -97,6 +102,7 @@ impl<'a> Attempt<'a> {
         match stop_reason {
             StopReason::LeaseLost => Err(self.lease_guard.mark_lost("training", LEASE_EXPIRED)),
             StopReason::Requeue => self.write_under_lease("requeuing", || store.requeue(lease)).await,
+            StopReason::Preempt => self.write_under_lease("preempting", || store.preempt(lease)).await,
             StopReason::Pause => {
                 self.write_under_lease("pausing", || store.complete_requested_action(lease, RequestedAction::Pause))
                     .await
@@ -245,6 +251,38 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Preempts the job when its time slice is over and the job of another owner waits.
+    async fn preemption_loop(&self) -> Infallible {
+        let settings = &self.context.settings;
+        let mut slice_ends_at = None;
+        loop {
+            sleep(settings.poll_interval).await;
+            if !self.is_training() {
+                continue;
+            }
+            // The slice starts with the first step, and grows with the time until then, which every attempt spends again.
+            let new_slice = || Instant::now() + settings.time_slice.max(self.started_at.elapsed() * PREPARATION_SHARE);
+            if Instant::now() >= *slice_ends_at.get_or_insert_with(new_slice) {
+                self.preempt_if_another_owner_waits().await;
+            }
+        }
+    }
+
+    /// Whether the training thread has taken a step and has steps left.
+    fn is_training(&self) -> bool {
+        self.progress_channel.progress().is_some_and(|progress| progress.step < progress.total_steps)
+    }
+
+    async fn preempt_if_another_owner_waits(&self) {
+        let limit = self.context.settings.max_running_per_owner;
+        match self.context.store.is_turn_of_another_owner(self.claim.job.id, limit).await {
+            Ok(true) => self.stop_signal.preempt(),
+            Ok(false) => {}
+            // The next poll asks again.
+            Err(error) => tracing::warn!(%error, "the turns of the owners could not be read"),
+        }
+    }
+
     /// Extends the lease, writes the progress and receives the owner's requested action.
     async fn heartbeat(&self) -> Result<(), LeaseLost> {
         let settings = &self.context.settings;
@@ -274,8 +312,12 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
+    /// Does not stop a job for preemption: nothing but training takes long.
     fn check_stop(&self) -> Result<(), AttemptError> {
-        self.stop_signal.stop_reason().map_or(Ok(()), |stop| Err(AttemptError::Stopped(stop)))
+        match self.stop_signal.stop_reason() {
+            None | Some(StopReason::Preempt) => Ok(()),
+            Some(stop) => Err(AttemptError::Stopped(stop)),
+        }
     }
 
     async fn write_under_lease<T, F>(&self, operation: &str, write: impl Fn() -> F) -> Result<T, LeaseLost>
@@ -297,6 +339,7 @@ impl<'a> Attempt<'a> {
 fn attempt_end(executed: &Result<(), AttemptError>) -> AttemptEnd {
     match executed {
         Ok(()) => AttemptEnd::Succeeded,
+        Err(AttemptError::Stopped(StopReason::Preempt)) => AttemptEnd::Preempted,
         Err(AttemptError::Stopped(_)) => AttemptEnd::Stopped,
         Err(AttemptError::Failed(_)) => AttemptEnd::Failed,
         Err(AttemptError::Retryable(..)) => AttemptEnd::Error,

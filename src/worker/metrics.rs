@@ -21,6 +21,8 @@ pub enum AttemptEnd {
     Failed,
     /// Cancelled, paused, or requeued by a shutdown.
     Stopped,
+    /// Requeued, so that the job of another owner runs.
+    Preempted,
     /// An error that is not the job's own; the job is tried again.
     Error,
     LeaseLost,
@@ -32,6 +34,7 @@ impl AttemptEnd {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
+            Self::Preempted => "preempted",
             Self::Error => "error",
             Self::LeaseLost => "lease_lost",
         }

@@ -1,4 +1,4 @@
-//! Stop signal of a running attempt: the owner's requested action, shutdown of the server, and loss of the lease.
+//! Stop signal of a running attempt: the owner's requested action, shutdown of the server, preemption, and loss of the lease.
 
 use crate::store::RequestedAction;
 use espalier_core::training::StopReason;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Stop signal of one attempt: its lease, the requested action and the shutdown of the server.
+/// Stop signal of one attempt: its lease, the requested action, the shutdown of the server, and preemption.
 pub struct StopSignal {
     /// Cancelled when the server shuts down.
     shutdown: CancellationToken,
@@ -19,11 +19,14 @@ struct State {
     lease_deadline: Instant,
     /// Set once and never cleared: another worker may have the lease.
     is_abandoned: bool,
+    /// Set once: the slot goes to the job of another owner.
+    is_preempted: bool,
 }
 
 impl StopSignal {
     pub fn new(shutdown: CancellationToken, lease_deadline: Instant) -> Self {
-        Self { shutdown, state: Mutex::new(State { requested_action: None, lease_deadline, is_abandoned: false }) }
+        let state = State { requested_action: None, lease_deadline, is_abandoned: false, is_preempted: false };
+        Self { shutdown, state: Mutex::new(state) }
     }
 
     pub fn extend_lease(&self, lease_deadline: Instant) {
@@ -44,6 +47,11 @@ impl StopSignal {
         self.lock().is_abandoned = true;
     }
 
+    /// Stops the training, so that the slot goes to the job of another owner.
+    pub fn preempt(&self) {
+        self.lock().is_preempted = true;
+    }
+
     pub fn is_abandoned(&self) -> bool {
         self.lock().is_abandoned
     }
@@ -53,7 +61,8 @@ impl StopSignal {
     }
 
     /// Reason to stop, if there is one. A lost lease comes first, because nothing may be written without it. The owner's request
-    /// comes before shutdown, because it decides the job's status.
+    /// comes before shutdown, because it decides the job's status. Preemption comes last, because a job that shutdown interrupts goes on
+    /// before others.
     pub fn stop_reason(&self) -> Option<StopReason> {
         let state = self.lock();
         match state.requested_action {
@@ -62,6 +71,7 @@ impl StopSignal {
             Some(RequestedAction::Cancel) => Some(StopReason::Cancel),
             Some(RequestedAction::Pause) => Some(StopReason::Pause),
             None if self.shutdown.is_cancelled() => Some(StopReason::Requeue),
+            None if state.is_preempted => Some(StopReason::Preempt),
             None => None,
         }
     }
@@ -81,10 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_lease_precedes_a_requested_action_which_precedes_shutdown() {
+    fn a_lost_lease_precedes_a_requested_action_which_precedes_shutdown_and_preemption() {
         let shutdown = CancellationToken::new();
         let stop_signal = stop_signal(shutdown.clone());
         assert_eq!(stop_signal.stop_reason(), None);
+        stop_signal.preempt();
+        assert_eq!(stop_signal.stop_reason(), Some(StopReason::Preempt));
         shutdown.cancel();
         assert_eq!(stop_signal.stop_reason(), Some(StopReason::Requeue));
         stop_signal.set_requested_action(Some(RequestedAction::Pause));

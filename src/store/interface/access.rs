@@ -32,8 +32,10 @@ pub trait AccessStore: Send + Sync {
 
     // owners
 
-    /// Owners that have a row of any kind, sorted by name.
-    async fn owners(&self) -> Result<Vec<Owner>>;
+    /// Owners that have a row of any kind, and what they store, sorted by name.
+    async fn owners(&self) -> Result<Vec<(Owner, OwnerStorage)>>;
+    /// `None` for an owner without a row of any kind.
+    async fn owner(&self, name: &str) -> Result<Option<Owner>>;
     async fn set_owner_limits(&self, owner: &str, limits: OwnerLimits) -> Result<Owner>;
     async fn owner_storage(&self, owner: &str) -> Result<OwnerStorage>;
 

@@ -121,6 +121,12 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()>;
     /// Returns the job to the queue, where it goes on before others start (graceful shutdown), or performs the requested action.
     async fn requeue(&self, lease: &Lease) -> Result<()>;
+    /// Whether the slot of the running job should go to the job of another owner: one with fewer running jobs has a queued job that may
+    /// run, and the job is the last of its owner's running jobs (by priority, then by age). `max_running` is the limit of owners without
+    /// one of their own. False for a job that is not running.
+    async fn is_turn_of_another_owner(&self, job: Uuid, max_running: Option<u64>) -> Result<bool>;
+    /// Returns the job to the queue, where it waits for its owner's next turn, or performs the requested action.
+    async fn preempt(&self, lease: &Lease) -> Result<()>;
     /// Returns the job to the queue after an attempt that ended in an error which is not the job's own, or performs the
     /// requested action. The job keeps the error until the next claim. The next attempt waits: exponentially longer after
     /// internal errors, of which `max_attempts` in a row without a new checkpoint fail the job (`attempts_exhausted`).

@@ -47,8 +47,12 @@ impl<D: Dialect> AccessStore for SqlStore<D> {
         api_keys::snapshot(self).await
     }
 
-    async fn owners(&self) -> Result<Vec<Owner>> {
+    async fn owners(&self) -> Result<Vec<(Owner, OwnerStorage)>> {
         owners::list(self).await
+    }
+
+    async fn owner(&self, name: &str) -> Result<Option<Owner>> {
+        owners::find(self, name).await
     }
 
     async fn set_owner_limits(&self, owner: &str, limits: OwnerLimits) -> Result<Owner> {

@@ -11,6 +11,7 @@ use crate::store::job_state_machine::{self, ClaimDecision, JobState};
 use crate::store::model::{ClaimRules, ClaimedJob, Dataset, Lease, WorkerId};
 use espalier_core::error::Result;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// A job whose row this transaction has locked.
 struct Candidate {
@@ -132,6 +133,31 @@ async fn next_of_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str
         .await
         .context("looking for the next job of an owner")?;
     row.as_ref().map(row_codec::decode_job_state).transpose()
+}
+
+/// See [`Store::is_turn_of_another_owner`](crate::store::Store::is_turn_of_another_owner).
+pub async fn is_turn_of_another_owner<D: Dialect>(
+    store: &SqlStore<D>,
+    job: Uuid,
+    max_running: Option<u64>,
+) -> Result<bool> {
+    let last_of_owner = "select owner from jobs as mine
+                         where mine.id = $1 and mine.status = 'running' and not exists (
+                             select 1 from jobs as other
+                             where other.status = 'running' and other.owner = mine.owner
+                                 and (other.priority < mine.priority
+                                     or other.priority = mine.priority and (other.created_at, other.id) > (mine.created_at, mine.id))
+                         )";
+    let row = store.fetch_optional(last_of_owner, params![job]).await.context("reading a running job")?;
+    let Some(row) = row else { return Ok(false) };
+    let due = concat!("select 1 from jobs where owner = $1 and ", queued_and_due!(), " limit 1");
+    for turn in turns::waiting_with_fewer_running(store, &row.text("owner")?, max_running).await? {
+        let queued = store.fetch_optional(due, params![turn.owner.as_str()]).await;
+        if queued.context("looking for the job of another owner")?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns the new lease epoch and the sequence number of the status event.

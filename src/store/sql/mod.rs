@@ -154,6 +154,14 @@ impl<D: Dialect> Store for SqlStore<D> {
         leases::end_lease(self, lease, job_state_machine::requeue).await
     }
 
+    async fn is_turn_of_another_owner(&self, job: Uuid, max_running: Option<u64>) -> Result<bool> {
+        claims::is_turn_of_another_owner(self, job, max_running).await
+    }
+
+    async fn preempt(&self, lease: &Lease) -> Result<()> {
+        leases::end_lease(self, lease, job_state_machine::preempt).await
+    }
+
     async fn record_failed_attempt(
         &self,
         lease: &Lease,

@@ -6,9 +6,8 @@ use super::database_error::Context;
 use super::dialect::{Dialect, params};
 use super::row_codec::{self, DecodeRow};
 use crate::store::model::{Owner, OwnerLimits, OwnerStorage};
-use chrono::{DateTime, Utc};
 use espalier_core::error::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub async fn set_limits<D: Dialect>(store: &SqlStore<D>, name: &str, limits: OwnerLimits) -> Result<Owner> {
     let limits = row_codec::to_storable_json("the owner's limits", &limits)?;
@@ -29,23 +28,50 @@ pub async fn with_limits<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<Owner>> 
     rows.context("reading the owners")?.iter().map(decode).collect()
 }
 
-/// Owners with a row of any kind. An owner without limits of its own is as old as its oldest row.
-pub async fn list<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<Owner>> {
-    let sql = "select owner, min(created_at) as created_at from (
-                   select owner, created_at from api_keys
-                   union all select owner, min(created_at) from jobs group by owner
-                   union all select owner, min(created_at) from datasets group by owner
-                   union all select owner, min(created_at) from adapters group by owner
-               ) as rows group by owner";
-    let rows = store.fetch_all(sql, params![]).await.context("listing the owners")?;
-    let mut owners = BTreeMap::new();
-    for row in &rows {
-        let created_at: DateTime<Utc> = row.timestamp("created_at")?;
-        let name = row.text("owner")?;
-        owners.insert(name.clone(), Owner { name, limits: OwnerLimits::default(), created_at });
+/// Oldest row of each owner, of the rows that `$condition` selects.
+macro_rules! oldest_rows {
+    ($condition:literal) => {
+        concat!(
+            "select owner, min(created_at) as created_at from (
+                 select owner, created_at from api_keys ",
+            $condition,
+            " union all select owner, min(created_at) from jobs ",
+            $condition,
+            " group by owner union all select owner, min(created_at) from datasets ",
+            $condition,
+            " group by owner union all select owner, min(created_at) from adapters ",
+            $condition,
+            " group by owner) as rows group by owner"
+        )
+    };
+}
+
+/// Owners with a row of any kind, and what they store. An owner without limits of its own is as old as its oldest row.
+pub async fn list<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Owner, OwnerStorage)>> {
+    let rows = store.fetch_all(oldest_rows!(""), params![]).await.context("listing the owners")?;
+    let without_limits = rows.iter().map(decode_without_limits).collect::<Result<Vec<Owner>>>()?;
+    let rows = store.fetch_all(STORAGE_BY_OWNER, params![]).await.context("measuring what owners store")?;
+    let storage =
+        rows.iter().map(|row| Ok((row.text("owner")?, decode_storage(row)?))).collect::<Result<HashMap<_, _>>>()?;
+    let owners = without_limits.into_iter().chain(with_limits(store).await?);
+    let by_name: BTreeMap<String, Owner> = owners.map(|owner| (owner.name.clone(), owner)).collect();
+    Ok(by_name
+        .into_values()
+        .map(|owner| {
+            let storage = storage.get(&owner.name).copied().unwrap_or_default();
+            (owner, storage)
+        })
+        .collect())
+}
+
+/// An owner with a row of any kind.
+pub async fn find<D: Dialect>(store: &SqlStore<D>, name: &str) -> Result<Option<Owner>> {
+    let sql = "select name, limits, created_at from owners where name = $1";
+    if let Some(row) = store.fetch_optional(sql, params![name]).await.context("reading an owner")? {
+        return decode(&row).map(Some);
     }
-    owners.extend(with_limits(store).await?.into_iter().map(|owner| (owner.name.clone(), owner)));
-    Ok(owners.into_values().collect())
+    let row = store.fetch_optional(oldest_rows!("where owner = $1"), params![name]).await;
+    row.context("reading an owner")?.as_ref().map(decode_without_limits).transpose()
 }
 
 pub async fn storage<D: Dialect>(store: &SqlStore<D>, owner: &str) -> Result<OwnerStorage> {
@@ -75,6 +101,18 @@ const STORAGE: &str = "
         from adapters where owner = $1
     ) as stored_adapters";
 
+const STORAGE_BY_OWNER: &str = "
+    select owner, cast(sum(dataset_count) as bigint) as dataset_count, cast(sum(dataset_bytes) as bigint) as dataset_bytes,
+        cast(sum(dataset_rows) as bigint) as dataset_rows, cast(sum(adapter_count) as bigint) as adapter_count,
+        cast(sum(adapter_bytes) as bigint) as adapter_bytes
+    from (
+        select owner, 1 as dataset_count, bytes as dataset_bytes, cast(report ->> 'rows' as bigint) as dataset_rows,
+            0 as adapter_count, 0 as adapter_bytes
+        from datasets
+        union all
+        select owner, 0, 0, 0, 1, cast(description ->> 'bytes' as bigint) from adapters
+    ) as stored group by owner";
+
 fn decode_storage(row: &impl DecodeRow) -> Result<OwnerStorage> {
     Ok(OwnerStorage {
         datasets: row_codec::decode_u64(row, "dataset_count")?,
@@ -83,6 +121,10 @@ fn decode_storage(row: &impl DecodeRow) -> Result<OwnerStorage> {
         adapters: row_codec::decode_u64(row, "adapter_count")?,
         adapter_bytes: row_codec::decode_u64(row, "adapter_bytes")?,
     })
+}
+
+fn decode_without_limits(row: &impl DecodeRow) -> Result<Owner> {
+    Ok(Owner { name: row.text("owner")?, limits: OwnerLimits::default(), created_at: row.timestamp("created_at")? })
 }
 
 fn decode(row: &impl DecodeRow) -> Result<Owner> {

@@ -44,9 +44,21 @@ pub async fn add_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str
 pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>, max_running: Option<u64>) -> Result<Vec<OwnerTurn>> {
     let rows = transaction.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
-    let may_run = |turn: &OwnerTurn| turn.max_running.or(max_running).is_none_or(|limit| turn.running < limit);
-    turns.retain(|turn| turn.queued > 0 && may_run(turn));
+    turns.retain(|turn| turn.may_start(max_running));
     turns.sort_unstable_by(|one, other| (one.running, one.turn()).cmp(&(other.running, other.turn())));
+    Ok(turns)
+}
+
+/// Owners with queued jobs that may run another one, and have fewer running jobs than `owner`.
+pub async fn waiting_with_fewer_running<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    max_running: Option<u64>,
+) -> Result<Vec<OwnerTurn>> {
+    let rows = store.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
+    let mut turns = decode(&rows)?;
+    let running = turns.iter().find(|turn| turn.owner == owner).map_or(0, |turn| turn.running);
+    turns.retain(|turn| turn.running < running && turn.may_start(max_running));
     Ok(turns)
 }
 
@@ -99,6 +111,11 @@ fn decode(rows: &[impl DecodeRow]) -> Result<Vec<OwnerTurn>> {
 }
 
 impl OwnerTurn {
+    /// Whether the owner has a queued job and may run another one.
+    fn may_start(&self, max_running: Option<u64>) -> bool {
+        self.queued > 0 && self.max_running.or(max_running).is_none_or(|limit| self.running < limit)
+    }
+
     /// Place among owners with equally many running jobs.
     fn turn(&self) -> (i64, &str) {
         (self.last_turn, &self.owner)

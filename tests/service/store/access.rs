@@ -143,10 +143,16 @@ async fn owners_of_rows_are_listed(db: &Database) {
     add_job(&**db).await;
     db.add_api_key(new_key("acme", "aa")).await.unwrap();
     db.set_owner_limits("globex", OwnerLimits::default()).await.unwrap();
-    let owners: Vec<String> = db.owners().await.unwrap().into_iter().map(|owner| owner.name).collect();
-    let mut expected = ["acme".to_string(), "globex".to_string(), OWNER.to_string()];
+    let listed = db.owners().await.unwrap();
+    let owners: Vec<&str> = listed.iter().map(|(owner, _)| owner.name.as_str()).collect();
+    let mut expected = ["acme", "globex", OWNER];
     expected.sort_unstable();
     assert_eq!(owners, expected);
+    for (owner, storage) in &listed {
+        assert_eq!(db.owner(&owner.name).await.unwrap().as_ref(), Some(owner));
+        assert_eq!(db.owner_storage(&owner.name).await.unwrap(), *storage);
+    }
+    assert_eq!(db.owner("unknown").await.unwrap(), None);
 }
 
 async fn stored_bytes_and_rows_are_summed(db: &Database) {
@@ -158,6 +164,7 @@ async fn stored_bytes_and_rows_are_summed(db: &Database) {
     assert_eq!(storage.dataset_rows, 2 * dataset.report.rows);
     assert_eq!((storage.adapters, storage.adapter_bytes), (1, 98_765));
     assert_eq!(db.owner_storage("other").await.unwrap(), Default::default());
+    assert_eq!(db.owners().await.unwrap()[0].1, storage);
 }
 
 async fn a_dataset_beyond_the_quota_is_refused(db: &Database) {

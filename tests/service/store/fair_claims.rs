@@ -16,6 +16,8 @@ on_both_databases!(
     a_job_that_waits_after_a_failure_gives_its_turn_away,
     concurrent_claims_take_turns,
     an_owner_runs_no_more_jobs_than_its_limit,
+    a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits,
+    a_preempted_job_waits_for_its_owners_next_turn,
 );
 
 /// Adds a job of an owner.
@@ -162,4 +164,49 @@ async fn an_owner_runs_no_more_jobs_than_its_limit(db: &Database) {
     assert_eq!(owners, ["a", "b", "b"], "the limit of the settings, and one of its own");
     db.complete_requested_action(&claims[0].lease, espalier::store::RequestedAction::Cancel).await.unwrap();
     assert_eq!(db.claim(&worker(), &rules).await.unwrap().unwrap().job.owner, "a");
+}
+
+async fn a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits(db: &Database) {
+    let preempted = |job: &Job, limit| {
+        let id = job.id;
+        async move { db.is_turn_of_another_owner(id, limit).await.unwrap() }
+    };
+    add_all(&**db, &["a", "a", "a"]).await;
+    let (first, second) = (claim(&**db).await.unwrap(), claim(&**db).await.unwrap());
+    assert!(!preempted(&second.job, None).await, "the job that waits is of the same owner");
+    let waiting = add(&**db, "b", 0).await;
+    assert!(preempted(&second.job, None).await);
+    assert!(!preempted(&first.job, None).await, "one job of the owner is enough");
+    assert!(!preempted(&waiting, None).await, "a queued job is not preempted");
+    assert!(!preempted(&second.job, Some(0)).await, "no owner may run a job");
+    let other = claim(&**db).await.unwrap();
+    assert_eq!(other.job.id, waiting.id);
+    add(&**db, "b", 0).await;
+    assert!(preempted(&second.job, None).await, "a has two running jobs, b one");
+    db.preempt(&second.lease).await.unwrap();
+    assert!(!preempted(&first.job, None).await && !preempted(&other.job, None).await, "both have one");
+    // A job that waits after a failed attempt takes no slot.
+    db.record_failed_attempt(&other.lease, AttemptFault::Environment, &job_error(), MAX_ATTEMPTS).await.unwrap();
+    assert!(preempted(&first.job, None).await, "the other job of b may run");
+    let last = claim(&**db).await.unwrap();
+    assert_eq!(last.job.owner, "b");
+    db.fail_job(&last.lease, &job_error()).await.unwrap();
+    assert!(!preempted(&first.job, None).await, "the job that is left of b waits");
+}
+
+async fn a_preempted_job_waits_for_its_owners_next_turn(db: &Database) {
+    add_all(&**db, &["a", "a"]).await;
+    let first = claim(&**db).await.unwrap();
+    add_all(&**db, &["b", "b"]).await;
+    db.preempt(&first.lease).await.unwrap();
+    assert!(db.heartbeat(&first.lease, LEASE, None).await.is_err(), "the lease has ended");
+    let next = claim(&**db).await.unwrap();
+    assert_eq!(next.job.owner, "b");
+    db.preempt(&next.lease).await.unwrap();
+    let resumed = claim(&**db).await.unwrap();
+    assert_eq!((resumed.job.id, resumed.job.attempt), (first.job.id, 2), "the owner's oldest job resumes");
+    // The owner's request holds.
+    db.pause_job("a", resumed.job.id).await.unwrap();
+    db.preempt(&resumed.lease).await.unwrap();
+    assert_eq!(db.job("a", resumed.job.id).await.unwrap().status, espalier::store::Status::Paused);
 }

@@ -52,6 +52,7 @@ impl WorkerFixture {
             heartbeat_interval: Duration::from_millis(5),
             poll_interval: Duration::from_secs(60),
             max_attempts: 3,
+            time_slice: Duration::from_secs(3600),
             max_running_per_owner: None,
             training,
             data,
@@ -79,10 +80,18 @@ impl WorkerFixture {
         self.queue_job_with_examples(params, &examples(24)).await
     }
 
+    pub async fn queue_job_of(&self, owner: &str, params: JobParams) -> Uuid {
+        self.queue(owner, params, &examples(24)).await
+    }
+
     pub async fn queue_job_with_examples(&self, params: JobParams, examples: &[Example]) -> Uuid {
+        self.queue(DEFAULT_OWNER, params, examples).await
+    }
+
+    async fn queue(&self, owner: &str, params: JobParams, examples: &[Example]) -> Uuid {
         let (hash, options) = (self.write_dataset(examples), options());
         let dataset = NewDataset {
-            owner: DEFAULT_OWNER.to_string(),
+            owner: owner.to_string(),
             file_name: None,
             hash,
             bytes: 1,
@@ -91,7 +100,7 @@ impl WorkerFixture {
             limits: Default::default(),
         };
         let dataset = self.store().add_dataset(dataset).await.unwrap();
-        let (id, owner, name) = (Uuid::now_v7(), DEFAULT_OWNER.to_string(), Some(params.name.to_string()));
+        let (id, owner, name) = (Uuid::now_v7(), owner.to_string(), Some(params.name.to_string()));
         let spec = spec(self.base(), params, examples).into();
         let job = NewJob {
             id,

@@ -3,6 +3,7 @@
 use crate::support::worker_fixture::{ALL_ROWS, JobParams, WorkerFixture};
 use espalier::store::{DEFAULT_OWNER, EventKind, Status};
 use espalier::worker::{Workers, run_next};
+use std::time::Duration;
 
 const SHORT_JOB: JobParams = JobParams { name: "short", epochs: 2, seed: 1, validation: 0.1 };
 /// Longer than any test waits.
@@ -79,6 +80,25 @@ async fn resumed_job_is_bit_identical_to_an_uninterrupted_one() {
     fixture.run_queued_jobs().await;
     assert_eq!(fixture.job(id).await.status, Status::Succeeded);
     assert_eq!(fixture.adapter_version("paused").await, WorkerFixture::uninterrupted_version(params).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preempted_job_is_bit_identical_to_an_uninterrupted_one() {
+    let params = JobParams { name: "preempted", epochs: 200, seed: 5, validation: 0.1 };
+    let mut fixture = WorkerFixture::new().await;
+    fixture.context.settings.time_slice = Duration::from_millis(1);
+    fixture.context.settings.poll_interval = Duration::from_millis(1);
+    let id = fixture.queue_job(params).await;
+    let other = async {
+        fixture.wait_until(id, |job| job.progress.is_some()).await;
+        fixture.queue_job_of("other", SHORT_JOB).await
+    };
+    let ((), other) = tokio::join!(fixture.run_queued_jobs(), other);
+    let (job, other) = (fixture.job(id).await, fixture.store().job("other", other).await.unwrap());
+    assert_eq!((job.status, other.status), (Status::Succeeded, Status::Succeeded));
+    assert!(job.attempt >= 2, "the job was preempted");
+    assert!(other.finished_at < job.finished_at, "the other owner did not wait for the end of the job");
+    assert_eq!(fixture.adapter_version("preempted").await, WorkerFixture::uninterrupted_version(params).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ impl Outcome {
             Err(Interrupted::Error(error)) => Err(error),
             Err(Interrupted::Stop(reason)) => {
                 match reason {
-                    StopReason::Pause | StopReason::Requeue => save()?,
+                    StopReason::Pause | StopReason::Requeue | StopReason::Preempt => save()?,
                     StopReason::Cancel | StopReason::LeaseLost => {}
                 }
                 Ok(Self::Stopped(reason))

@@ -45,6 +45,8 @@ pub enum StopReason {
     Pause,
     /// The server shuts down; another attempt resumes from the checkpoint.
     Requeue,
+    /// The job of another owner is next; another attempt resumes from the checkpoint.
+    Preempt,
     /// Another worker owns the job; nothing more may be written.
     LeaseLost,
 }
