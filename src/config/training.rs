@@ -65,8 +65,8 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_HEARTBEAT_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
     pub heartbeat_interval: Duration,
 
-    /// Training time after which a job is preempted if the job of an owner with fewer running jobs waits; it resumes from its checkpoint.
-    /// The time is at least ten times that from the claim of the job to its first step
+    /// How much longer the jobs of an owner may use training slots lately than those of a waiting owner with fewer running jobs before one
+    /// is preempted, which resumes from its checkpoint; at least ten times the time from the claim of the job to its first step
     #[arg(long = "job-time-slice", env = "ESPALIER_JOB_TIME_SLICE", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
     pub time_slice: Duration,
 

@@ -16,7 +16,8 @@ use espalier_core::training::{Dirs, MetricsRow, Outcome, Progress, StopReason, T
 use espalier_tensor::worker_pool;
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -30,6 +31,7 @@ pub struct Attempt<'a> {
     context: &'a WorkerContext,
     claim: ClaimedJob,
     started_at: Instant,
+    slot_time_recorded_at: Mutex<Instant>,
     stop_signal: Arc<StopSignal>,
     lease_guard: LeaseGuard,
     progress_channel: Arc<ProgressChannel>,
@@ -47,7 +49,7 @@ impl<'a> Attempt<'a> {
         let stop_signal = Arc::new(StopSignal::new(shutdown, claim_sent_at + lease));
         let lease_guard = LeaseGuard::new(lease, Arc::clone(&stop_signal));
         let progress_channel = Arc::new(ProgressChannel::new(Arc::clone(&stop_signal)));
-        Self { context, claim, started_at: claim_sent_at, stop_signal, lease_guard, progress_channel }
+        Self { context, claim, started_at: claim_sent_at, slot_time_recorded_at: Mutex::new(claim_sent_at), stop_signal, lease_guard, progress_channel }
     }
 
     /// Runs the attempt; meanwhile it sends heartbeats, and looks for jobs of other owners. The job's result is in its row.
@@ -61,6 +63,7 @@ impl<'a> Attempt<'a> {
 
     async fn run_to_completion(&self) -> AttemptOutcome {
         let executed = self.execute().await;
+        self.record_slot_time().await;
         let end = attempt_end(&executed);
         let recorded = match executed {
             Ok(()) => Ok(()),
@@ -251,20 +254,28 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Preempts the job when its time slice is over and the job of another owner waits.
+    /// Records the use of the slot, and preempts the job when an owner that used slots less lately waits.
     async fn preemption_loop(&self) -> Infallible {
         let settings = &self.context.settings;
-        let mut slice_ends_at = None;
+        let mut time_slice = None;
         loop {
             sleep(settings.poll_interval).await;
-            if !self.is_training() {
-                continue;
+            self.record_slot_time().await;
+            if self.is_training() {
+                // Every attempt spends the time until the first step again.
+                let preparation = || self.started_at.elapsed() * PREPARATION_SHARE;
+                let time_slice = *time_slice.get_or_insert_with(|| settings.time_slice.max(preparation()));
+                self.preempt_if_another_owner_waits(time_slice).await;
             }
-            // The slice starts with the first step, and grows with the time until then, which every attempt spends again.
-            let new_slice = || Instant::now() + settings.time_slice.max(self.started_at.elapsed() * PREPARATION_SHARE);
-            if Instant::now() >= *slice_ends_at.get_or_insert_with(new_slice) {
-                self.preempt_if_another_owner_waits().await;
-            }
+        }
+    }
+
+    /// Adds the time since the last call to what the owner's jobs used.
+    async fn record_slot_time(&self) {
+        let now = Instant::now();
+        let since = std::mem::replace(&mut *self.slot_time_recorded_at.lock().unwrap_or_else(PoisonError::into_inner), now);
+        if let Err(error) = self.context.store.add_slot_time(&self.claim.job.owner, now - since).await {
+            tracing::warn!(%error, "the use of a training slot is not recorded");
         }
     }
 
@@ -273,9 +284,9 @@ impl<'a> Attempt<'a> {
         self.progress_channel.progress().is_some_and(|progress| progress.step < progress.total_steps)
     }
 
-    async fn preempt_if_another_owner_waits(&self) {
+    async fn preempt_if_another_owner_waits(&self, time_slice: Duration) {
         let limit = self.context.settings.max_running_per_owner;
-        match self.context.store.is_turn_of_another_owner(self.claim.job.id, limit).await {
+        match self.context.store.is_turn_of_another_owner(self.claim.job.id, time_slice, limit).await {
             Ok(true) => self.stop_signal.preempt(),
             Ok(false) => {}
             // The next poll asks again.

@@ -95,7 +95,7 @@ pub struct Settings {
     /// How often an idle worker polls for jobs that it was not notified of, and a busy one for jobs of other owners.
     pub poll_interval: Duration,
     pub max_attempts: u32,
-    /// Training time after which a job is preempted if the job of another owner waits.
+    /// Difference in the use of slots at which a job is preempted for the job of another owner.
     pub time_slice: Duration,
     /// Running jobs of an owner that has no limit of its own.
     pub max_running_per_owner: Option<u64>,

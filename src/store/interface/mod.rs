@@ -99,8 +99,8 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// Claims the next job. The claim raises the lease epoch and counts an attempt.
     ///
     /// Jobs under an expired lease and those that [`Self::requeue`] has returned go on first. Otherwise it is the turn of the owner with
-    /// the fewest running jobs, and among several such owners of the one whose last turn is the longest ago. The owner's job of the
-    /// highest priority is claimed, and among these the oldest.
+    /// the fewest running jobs, among several such owners of the one with the least slot time lately, and then of the one whose last turn
+    /// is the longest ago. The owner's job of the highest priority is claimed, and among these the oldest.
     ///
     /// In the same transaction, the jobs before it that cannot run change their status: a job whose process has ended
     /// waits (exponential backoff that starts at zero), or fails (`attempts_exhausted`) after `max_attempts` ends of a
@@ -121,10 +121,17 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()>;
     /// Returns the job to the queue, where it goes on before others start (graceful shutdown), or performs the requested action.
     async fn requeue(&self, lease: &Lease) -> Result<()>;
-    /// Whether the slot of the running job should go to the job of another owner: one with fewer running jobs has a queued job that may
-    /// run, and the job is the last of its owner's running jobs (by priority, then by age). `max_running` is the limit of owners without
-    /// one of their own. False for a job that is not running.
-    async fn is_turn_of_another_owner(&self, job: Uuid, max_running: Option<u64>) -> Result<bool>;
+    /// Adds the time that a job of the owner used a training slot. It counts half after ten minutes.
+    async fn add_slot_time(&self, owner: &str, time: Duration) -> Result<()>;
+    /// Whether the slot of the running job should go to the job of another owner: one with fewer running jobs, and with a slot time that is
+    /// shorter by `time_slice`, has a queued job that may run, and the job is the last of its owner's running jobs (by priority, then by
+    /// age). `max_running` is the limit of owners without one of their own. False for a job that is not running.
+    async fn is_turn_of_another_owner(
+        &self,
+        job: Uuid,
+        time_slice: Duration,
+        max_running: Option<u64>,
+    ) -> Result<bool>;
     /// Returns the job to the queue, where it waits for its owner's next turn, or performs the requested action.
     async fn preempt(&self, lease: &Lease) -> Result<()>;
     /// Returns the job to the queue after an attempt that ended in an error which is not the job's own, or performs the

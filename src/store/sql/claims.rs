@@ -139,6 +139,7 @@ async fn next_of_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str
 pub async fn is_turn_of_another_owner<D: Dialect>(
     store: &SqlStore<D>,
     job: Uuid,
+    time_slice: Duration,
     max_running: Option<u64>,
 ) -> Result<bool> {
     let last_of_owner = "select owner from jobs as mine
@@ -151,7 +152,7 @@ pub async fn is_turn_of_another_owner<D: Dialect>(
     let row = store.fetch_optional(last_of_owner, params![job]).await.context("reading a running job")?;
     let Some(row) = row else { return Ok(false) };
     let due = concat!("select 1 from jobs where owner = $1 and ", queued_and_due!(), " limit 1");
-    for turn in turns::waiting_with_fewer_running(store, &row.text("owner")?, max_running).await? {
+    for turn in turns::waiting_with_less_use(store, &row.text("owner")?, time_slice, max_running).await? {
         let queued = store.fetch_optional(due, params![turn.owner.as_str()]).await;
         if queued.context("looking for the job of another owner")?.is_some() {
             return Ok(true);

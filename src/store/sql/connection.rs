@@ -210,6 +210,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(7, "retention", include_str!("../../../migrations/sqlite/0007_retention.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/sqlite/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/sqlite/0009_webhooks.sql")),
+        migration(10, "slot time", include_str!("../../../migrations/sqlite/0010_slot_time.sql")),
     ])
 }
 
@@ -224,6 +225,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(7, "retention", include_str!("../../../migrations/postgres/0007_retention.sql")),
         migration(8, "idempotency keys", include_str!("../../../migrations/postgres/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/postgres/0009_webhooks.sql")),
+        migration(10, "slot time", include_str!("../../../migrations/postgres/0010_slot_time.sql")),
     ])
 }
 

@@ -154,8 +154,17 @@ impl<D: Dialect> Store for SqlStore<D> {
         leases::end_lease(self, lease, job_state_machine::requeue).await
     }
 
-    async fn is_turn_of_another_owner(&self, job: Uuid, max_running: Option<u64>) -> Result<bool> {
-        claims::is_turn_of_another_owner(self, job, max_running).await
+    async fn add_slot_time(&self, owner: &str, time: Duration) -> Result<()> {
+        turns::add_slot_time(self, owner, time).await
+    }
+
+    async fn is_turn_of_another_owner(
+        &self,
+        job: Uuid,
+        time_slice: Duration,
+        max_running: Option<u64>,
+    ) -> Result<bool> {
+        claims::is_turn_of_another_owner(self, job, time_slice, max_running).await
     }
 
     async fn preempt(&self, lease: &Lease) -> Result<()> {

@@ -1,12 +1,16 @@
-//! Turns of the owners in the job queue: the next job is one of the owner with the fewest running jobs, and among several such owners of
-//! the one whose last turn is the longest ago.
+//! Turns of the owners in the job queue: the next job is one of the owner with the fewest running jobs, among several such owners of the
+//! one whose jobs used training slots the least lately, and then of the one whose last turn is the longest ago.
 
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
-use super::dialect::{Dialect, params};
+use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow};
 use espalier_core::error::Result;
+use std::time::Duration;
 use uuid::Uuid;
+
+/// Time after which the use of a training slot counts half.
+const SLOT_TIME_HALF_LIFE: Duration = Duration::from_secs(600);
 
 /// An owner's place in the order of the owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct OwnerTurn {
     running: u64,
     /// Queued jobs, counted up to a limit.
     queued: u64,
+    /// Time in which its jobs used training slots, decayed by [`SLOT_TIME_HALF_LIFE`].
+    slot_time: Duration,
     /// Number of the last turn; 0 before the first.
     last_turn: i64,
     /// Limit of its own on running jobs.
@@ -23,7 +29,7 @@ pub struct OwnerTurn {
 
 /// Owners of jobs with their running and queued jobs, of which at most `$1` are counted. The order makes the count read the index
 /// `jobs_queued`.
-const TURNS: &str = "select owner, last_turn,
+const TURNS: &str = "select owner, last_turn, slot_time_ms, slot_time_at, (select now from db_now) as now,
         (select count(*) from jobs where status = 'running' and jobs.owner = job_turns.owner) as running,
         (select count(*) from (
             select 1 from jobs where status = 'queued' and jobs.owner = job_turns.owner
@@ -49,17 +55,34 @@ pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>, max_running: 
     Ok(turns)
 }
 
-/// Owners with queued jobs that may run another one, and have fewer running jobs than `owner`.
-pub async fn waiting_with_fewer_running<D: Dialect>(
+/// Owners with queued jobs that may run another one, have fewer running jobs than `owner`, and used training slots for at least
+/// `time_slice` less than it lately.
+pub async fn waiting_with_less_use<D: Dialect>(
     store: &SqlStore<D>,
     owner: &str,
+    time_slice: Duration,
     max_running: Option<u64>,
 ) -> Result<Vec<OwnerTurn>> {
     let rows = store.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
-    let running = turns.iter().find(|turn| turn.owner == owner).map_or(0, |turn| turn.running);
-    turns.retain(|turn| turn.running < running && turn.may_start(max_running));
+    let Some(mine) = turns.iter().find(|turn| turn.owner == owner).cloned() else { return Ok(Vec::new()) };
+    let has_less_use =
+        |turn: &OwnerTurn| turn.running < mine.running && turn.slot_time + time_slice <= mine.slot_time;
+    turns.retain(|turn| has_less_use(turn) && turn.may_start(max_running));
     Ok(turns)
+}
+
+/// Adds the time that a job of the owner used a training slot.
+pub async fn add_slot_time<D: Dialect>(store: &SqlStore<D>, owner: &str, time: Duration) -> Result<()> {
+    let mut transaction = store.begin().await?;
+    let sql = "select slot_time_ms, slot_time_at, (select now from db_now) as now from job_turns where owner = $1";
+    let row = transaction.fetch_locked(sql, RowLock::Update, params![owner]).await;
+    if let Some(row) = row.context("reading the slot time of an owner")? {
+        let total = i64::try_from((decode_slot_time(&row)? + time).as_millis()).unwrap_or(i64::MAX);
+        let sql = "update job_turns set slot_time_ms = $2, slot_time_at = (select now from db_now) where owner = $1";
+        transaction.execute(sql, params![owner, total]).await.context("recording the slot time of an owner")?;
+    }
+    transaction.commit().await
 }
 
 /// Records that the owner has taken its turn.
@@ -105,9 +128,29 @@ fn decode(rows: &[impl DecodeRow]) -> Result<Vec<OwnerTurn>> {
     let turns = rows.iter().map(|row| {
         let (running, queued) = (row_codec::decode_u64(row, "running")?, row_codec::decode_u64(row, "queued")?);
         let max_running = row.opt_integer("max_running")?.and_then(|limit| u64::try_from(limit).ok());
-        Ok(OwnerTurn { owner: row.text("owner")?, running, queued, last_turn: row.integer("last_turn")?, max_running })
+        Ok(OwnerTurn {
+            owner: row.text("owner")?,
+            running,
+            queued,
+            slot_time: decode_slot_time(row)?,
+            last_turn: row.integer("last_turn")?,
+            max_running,
+        })
     });
     turns.collect()
+}
+
+/// Slot time of a row, decayed up to now.
+fn decode_slot_time(row: &impl DecodeRow) -> Result<Duration> {
+    let milliseconds = row_codec::decode_u64(row, "slot_time_ms")?;
+    let (at, now) = (row.opt_timestamp("slot_time_at")?, row.timestamp("now")?);
+    let age = at.map_or(0.0, |at| (now - at).as_seconds_f64());
+    Ok(decay(Duration::from_millis(milliseconds), age))
+}
+
+/// What is left of a slot time after `seconds`.
+fn decay(slot_time: Duration, seconds: f64) -> Duration {
+    slot_time.mul_f64(0.5_f64.powf(seconds.max(0.0) / SLOT_TIME_HALF_LIFE.as_secs_f64()))
 }
 
 impl OwnerTurn {
@@ -117,8 +160,8 @@ impl OwnerTurn {
     }
 
     /// Place among owners with equally many running jobs.
-    fn turn(&self) -> (i64, &str) {
-        (self.last_turn, &self.owner)
+    fn turn(&self) -> (Duration, i64, &str) {
+        (self.slot_time, self.last_turn, &self.owner)
     }
 
     /// Number of queued jobs that are claimed before the job that has `ahead` of its owner's queued jobs before it.
@@ -139,7 +182,7 @@ mod tests {
     use super::*;
 
     fn turn(owner: &str, running: u64, queued: u64, last_turn: i64) -> OwnerTurn {
-        OwnerTurn { owner: owner.to_string(), running, queued, last_turn, max_running: None }
+        OwnerTurn { owner: owner.to_string(), running, queued, slot_time: Duration::ZERO, last_turn, max_running: None }
     }
 
     /// Owners in the order in which they take their turns, if no job finishes.
@@ -156,6 +199,24 @@ mod tests {
             order.push(next.owner.clone());
         }
         order
+    }
+
+    #[test]
+    fn the_owner_that_used_slots_less_is_next_among_owners_with_equally_many_running_jobs() {
+        let with_slot_time = |turn: OwnerTurn, seconds| OwnerTurn { slot_time: Duration::from_secs(seconds), ..turn };
+        let heavy = with_slot_time(turn("heavy", 0, 3, 1), 600);
+        let light = with_slot_time(turn("light", 0, 3, 9), 5);
+        assert_eq!(claim_order(vec![heavy.clone(), light.clone()])[..2], ["light", "heavy"]);
+        assert_eq!(heavy.jobs_before(0, std::slice::from_ref(&light)), 1);
+        assert_eq!(light.jobs_before(0, &[heavy]), 0);
+    }
+
+    #[test]
+    fn slot_time_decays() {
+        let used = Duration::from_secs(100);
+        assert_eq!(decay(used, 0.0), used);
+        assert_eq!(decay(used, 1200.0), used / 4);
+        assert_eq!(decay(used, -5.0), used, "a clock that went back");
     }
 
     #[test]

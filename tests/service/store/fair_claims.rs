@@ -5,6 +5,7 @@ use crate::support::database::Database;
 use crate::support::samples::*;
 use espalier::store::{AttemptFault, ClaimRules, Job, NewDataset, NewJob, OwnerLimits, Store};
 use std::collections::HashSet;
+use std::time::Duration;
 
 on_both_databases!(
     owners_take_turns,
@@ -16,7 +17,8 @@ on_both_databases!(
     a_job_that_waits_after_a_failure_gives_its_turn_away,
     concurrent_claims_take_turns,
     an_owner_runs_no_more_jobs_than_its_limit,
-    a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits,
+    a_running_job_is_preempted_when_an_owner_with_less_slot_time_waits,
+    the_owner_with_the_least_slot_time_is_next_among_owners_with_as_many_running_jobs,
     a_preempted_job_waits_for_its_owners_next_turn,
 );
 
@@ -166,13 +168,15 @@ async fn an_owner_runs_no_more_jobs_than_its_limit(db: &Database) {
     assert_eq!(db.claim(&worker(), &rules).await.unwrap().unwrap().job.owner, "a");
 }
 
-async fn a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits(db: &Database) {
+async fn a_running_job_is_preempted_when_an_owner_with_less_slot_time_waits(db: &Database) {
+    let slice = Duration::from_secs(10);
     let preempted = |job: &Job, limit| {
         let id = job.id;
-        async move { db.is_turn_of_another_owner(id, limit).await.unwrap() }
+        async move { db.is_turn_of_another_owner(id, slice, limit).await.unwrap() }
     };
     add_all(&**db, &["a", "a", "a"]).await;
     let (first, second) = (claim(&**db).await.unwrap(), claim(&**db).await.unwrap());
+    db.add_slot_time("a", slice * 2).await.unwrap();
     assert!(!preempted(&second.job, None).await, "the job that waits is of the same owner");
     let waiting = add(&**db, "b", 0).await;
     assert!(preempted(&second.job, None).await);
@@ -183,6 +187,9 @@ async fn a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits(
     assert_eq!(other.job.id, waiting.id);
     add(&**db, "b", 0).await;
     assert!(preempted(&second.job, None).await, "a has two running jobs, b one");
+    db.add_slot_time("b", slice + Duration::from_secs(1)).await.unwrap();
+    assert!(!preempted(&second.job, None).await, "b used slots almost as long");
+    db.add_slot_time("a", slice).await.unwrap();
     db.preempt(&second.lease).await.unwrap();
     assert!(!preempted(&first.job, None).await && !preempted(&other.job, None).await, "both have one");
     // A job that waits after a failed attempt takes no slot.
@@ -192,6 +199,14 @@ async fn a_running_job_is_preempted_when_an_owner_with_fewer_running_jobs_waits(
     assert_eq!(last.job.owner, "b");
     db.fail_job(&last.lease, &job_error()).await.unwrap();
     assert!(!preempted(&first.job, None).await, "the job that is left of b waits");
+}
+
+async fn the_owner_with_the_least_slot_time_is_next_among_owners_with_as_many_running_jobs(db: &Database) {
+    add_all(&**db, &["a", "b", "c"]).await;
+    db.add_slot_time("a", Duration::from_secs(60)).await.unwrap();
+    db.add_slot_time("b", Duration::from_secs(30)).await.unwrap();
+    db.add_slot_time("nobody", Duration::from_secs(30)).await.unwrap();
+    assert_eq!(claimed_owners(&**db).await, ["c", "b", "a"]);
 }
 
 async fn a_preempted_job_waits_for_its_owners_next_turn(db: &Database) {
