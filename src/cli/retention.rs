@@ -4,7 +4,7 @@ use super::error::{CliError, CliResult};
 use super::output::{Output, OutputFormat, format_bytes};
 use super::serve::open_store;
 use crate::config::StorageFlags;
-use crate::store::blobs::DataDir;
+use crate::store::blobs::{BlobStore, DataDir};
 use crate::store::retention::{self, RetentionReport};
 use clap::Args;
 use espalier_core::error::Result;
@@ -49,11 +49,13 @@ pub fn run(args: &RetentionArgs) -> CliResult {
 async fn apply(args: &RetentionArgs) -> Result<Summary> {
     let data_dir = Arc::new(DataDir::open(&args.storage.data_dir)?);
     let store = open_store(&args.storage.resolve_database_url()?, &data_dir).await?;
+    let objects = args.storage.object_storage()?;
+    let blobs = Arc::new(BlobStore::new(data_dir, Arc::clone(&store), objects, args.storage.blob_cache_size));
     let policy = args.storage.retention_policy();
     let database_bytes_before = store.database_bytes().await?;
     let report = match args.dry_run {
-        true => retention::preview(&store, &data_dir, &policy).await?,
-        false => retention::apply(&store, &data_dir, &policy).await?,
+        true => retention::preview(&store, &blobs, &policy).await?,
+        false => retention::apply(&store, &blobs, &policy).await?,
     };
     let database_bytes_after = store.database_bytes().await?;
     Ok(Summary { dry_run: args.dry_run, report, database_bytes_before, database_bytes_after })

@@ -8,7 +8,7 @@ use crate::http::{
     Metrics, TokenSupport, UsageCounters,
 };
 use crate::serving::InferenceService;
-use crate::store::blobs::DataDir;
+use crate::store::blobs::{BlobStore, DataDir};
 use crate::store::{self, Store, expiry, retention};
 use crate::worker::{self, WorkerContext, Workers, webhooks};
 use espalier_core::error::{Context, Result};
@@ -32,7 +32,7 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 struct Components {
     store: Arc<dyn Store>,
     base: Arc<BaseModel>,
-    data_dir: Arc<DataDir>,
+    blobs: Arc<BlobStore>,
     settings: Settings,
     /// Metrics of all modules.
     metrics: Metrics,
@@ -40,7 +40,7 @@ struct Components {
 
 pub fn run(config: &Config) -> CliResult {
     let traces = logging::start(config)?;
-    let settings = config.resolve()?;
+    let mut settings = config.resolve()?;
     let max_connections = open_files::max_connections(settings.http.max_connections, open_files::raise_limit())?;
     let listener = bind(settings.listen)?;
     let runtime = Runtime::new().map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))?;
@@ -52,7 +52,12 @@ pub fn run(config: &Config) -> CliResult {
         if let Some(traces) = &traces {
             traces.counters().register(metrics.registry_mut());
         }
-        serve(Components { store, base, data_dir, settings, metrics }, listener, max_connections).await
+        let objects = settings.object_storage.take();
+        if let Some(objects) = &objects {
+            tracing::info!(url = objects.name(), "blobs are in object storage");
+        }
+        let blobs = Arc::new(BlobStore::new(data_dir, Arc::clone(&store), objects, settings.blob_cache_bytes));
+        serve(Components { store, base, blobs, settings, metrics }, listener, max_connections).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     if let Some(traces) = traces {
@@ -115,9 +120,9 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install().context("installing signal handlers")?;
-    let (store, data_dir) = (Arc::clone(&components.store), Arc::clone(&components.data_dir));
+    let (store, blobs) = (Arc::clone(&components.store), Arc::clone(&components.blobs));
     let (policy, interval) = (components.settings.retention, components.settings.retention_interval);
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, data_dir, policy, interval)));
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, blobs, policy, interval)));
     let lifetimes = expiry::Lifetimes {
         idempotency_keys: components.settings.http.idempotency_ttl,
         webhook_deliveries: components.settings.webhooks.keep_deliveries,
@@ -182,7 +187,7 @@ fn start_workers(components: &mut Components) -> Option<Workers> {
     Some(Workers::start(WorkerContext {
         base: Arc::clone(&components.base),
         store: Arc::clone(&components.store),
-        data_folder: Arc::clone(&components.data_dir),
+        blobs: Arc::clone(&components.blobs),
         settings: components.settings.worker.clone(),
         metrics,
     }))
@@ -194,9 +199,8 @@ fn build_state(
     wake_workers: Arc<dyn Fn() + Send + Sync>,
     shutdown: CancellationToken,
 ) -> Result<AppState> {
-    let Components { store, base, data_dir: folder, settings, mut metrics } = components;
-    let adapters = folder.adapters_dir();
-    let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
+    let Components { store, base, blobs, settings, mut metrics } = components;
+    let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), Arc::clone(&blobs), settings.serving)?;
     serving.register_metrics(metrics.registry_mut());
     let job_metrics = JobMetrics::new(Arc::clone(&store));
     if authenticator.allows_all() && !settings.listen.ip().is_loopback() {
@@ -209,7 +213,8 @@ fn build_state(
     Ok(AppState {
         store,
         base,
-        data_dir: folder,
+        data_dir: Arc::clone(blobs.data_dir()),
+        blobs,
         serving,
         notify_workers: wake_workers,
         concurrency: Arc::new(ConcurrencyLimits::new(&settings.http)),

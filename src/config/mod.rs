@@ -19,6 +19,7 @@ pub use storage::Flags as StorageFlags;
 pub use training::Role;
 pub use units::{available_cores, parse_duration};
 
+use crate::store::blobs::ObjectStorage;
 use crate::{http, store, worker};
 use clap::{Args, ValueEnum};
 use espalier_core::error::Result;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub device: Device,
     pub weight_format: WeightFormat,
     pub data_dir: PathBuf,
+    pub object_storage: Option<ObjectStorage>,
+    pub blob_cache_bytes: u64,
     pub database_url: Secret,
     pub retention: store::RetentionPolicy,
     /// Interval at which the retention policy is applied.
@@ -126,6 +129,8 @@ impl Config {
             device: self.base.device,
             weight_format: self.base.weight_format,
             data_dir: self.storage.data_dir.clone(),
+            object_storage: self.storage.object_storage()?,
+            blob_cache_bytes: self.storage.blob_cache_size,
             database_url: self.storage.resolve_database_url()?,
             retention: self.storage.retention_policy(),
             retention_interval: self.storage.retention_interval,

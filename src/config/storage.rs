@@ -2,6 +2,7 @@
 
 use super::access::{Secret, read_secret_file};
 use super::units::{self, RetentionTime};
+use crate::store::blobs::ObjectStorage;
 use crate::store::{self, RetentionPolicy};
 use clap::Args;
 use espalier_core::error::{Error, Result};
@@ -14,9 +15,20 @@ use std::time::Duration;
 pub struct Flags {
     /// Folder of datasets, adapters, checkpoints and, without a database URL, the SQLite database
     ///
-    /// Created if missing. Servers that share a database must share the folder's datasets and adapters too.
+    /// Created if missing. Servers that share a database must share the folder's datasets and adapters too, or use --blob-store.
     #[arg(long, env = "ESPALIER_DATA_DIR", value_name = "FOLDER", default_value = "data")]
     pub data_dir: PathBuf,
+
+    /// Object storage of datasets, adapters and checkpoints: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or
+    /// file:///folder, with options such as ?endpoint=http://minio:9000&region=us-east-1; credentials come from the environment
+    /// (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_KEY)
+    /// [default: none; the data folder holds them]
+    #[arg(long, env = "ESPALIER_BLOB_STORE", value_name = "URL")]
+    pub blob_store: Option<String>,
+
+    /// Size of the datasets and adapters that the data folder holds as a cache of --blob-store; the least recently used are evicted
+    #[arg(long, env = "ESPALIER_BLOB_CACHE_SIZE", value_name = "SIZE", default_value = "10GiB", value_parser = units::parse_bytes)]
+    pub blob_cache_size: u64,
 
     /// Folder of adapters (folders, zips and .tar.gz files) that may be imported by their path, with {"source": "path:…"} in
     /// POST /adapters and by /v1/load_lora_adapter [default: none; paths are refused]
@@ -76,6 +88,13 @@ impl Flags {
             }
             folder => Ok(folder.clone()),
         }
+    }
+
+    /// # Errors
+    /// `Invalid` (`invalid_blob_store`).
+    pub fn object_storage(&self) -> Result<Option<ObjectStorage>> {
+        let url = self.blob_store.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        url.map(ObjectStorage::open).transpose()
     }
 
     pub fn retention_policy(&self) -> RetentionPolicy {

@@ -57,7 +57,7 @@ async fn delete_owner(
         return Ok(Json(owner_deletion::preview(state.store.as_ref(), &owner).await?));
     }
     let deletion = async move {
-        let receipt = owner_deletion::delete(&state.store, &state.data_dir, &owner).await?;
+        let receipt = owner_deletion::delete(&state.store, &state.blobs, &owner).await?;
         for adapter in receipt.deleted.adapters.iter().filter(|adapter| !adapter.shared) {
             state.serving.invalidate_adapter(&adapter.sha256);
         }

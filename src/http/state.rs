@@ -10,7 +10,7 @@ use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
 use super::usage_counters::UsageCounters;
 use crate::serving::InferenceService;
-use crate::store::blobs::DataDir;
+use crate::store::blobs::{BlobStore, DataDir};
 use crate::store::{OwnerLimits, Store};
 use crate::worker::webhooks::WebhookSettings;
 use axum::extract::FromRequestParts;
@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 pub struct AppState {
     pub store: Arc<dyn Store>,
     pub base: Arc<BaseModel>,
+    /// For files that are still being written.
     pub data_dir: Arc<DataDir>,
+    pub blobs: Arc<BlobStore>,
     pub serving: InferenceService,
     /// Wakes idle workers of this process after a job is queued; does nothing in a process without workers.
     pub notify_workers: Arc<dyn Fn() + Send + Sync>,

@@ -20,6 +20,7 @@ use super::predict::state::{Limits, RequestSize};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use super::shutdown::{RequestKind, Shutdown};
 use super::tokenize_lanes::TokenizeLanes;
+use crate::store::blobs::BlobStore;
 use crate::store::{Reference, ResolvedAdapter, Store};
 use crate::telemetry;
 use espalier_core::artifact::LoadedAdapter;
@@ -28,7 +29,6 @@ use espalier_core::model::{BaseModel, TextLimits};
 use espalier_core::task::Input;
 use espalier_tensor::worker_pool::{self, Priority};
 use prometheus_client::registry::Registry;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -78,11 +78,11 @@ pub struct RunningGeneration {
 }
 
 impl InferenceService {
-    /// Starts the worker threads. `adapters_dir` contains one folder per adapter version.
+    /// Starts the worker threads.
     pub fn start(
         base: Arc<BaseModel>,
         store: Arc<dyn Store>,
-        adapters_dir: PathBuf,
+        blobs: Arc<BlobStore>,
         settings: Settings,
     ) -> Result<Self> {
         let limits = Limits {
@@ -94,7 +94,7 @@ impl InferenceService {
         let thread_count = settings.threads.max(1);
         let quantization = settings.generation.activation_quantization;
         let inner = Inner {
-            loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, quantization, thread_count),
+            loader: AdapterLoader::new(Arc::clone(&base), blobs, quantization, thread_count),
             cache: AdapterCache::new(settings.adapter_cache_bytes),
             queue: PredictionQueue::new(limits),
             metrics: PredictMetrics::default(),

@@ -1,4 +1,4 @@
-//! Persistence: jobs, adapters and datasets in SQL, and large files in the data directory ([`blobs`]).
+//! Persistence: jobs, adapters and datasets in SQL, and large files in the data directory or in object storage ([`blobs`]).
 
 pub mod backup;
 pub mod blobs;
@@ -13,7 +13,7 @@ mod job_state_machine;
 mod sql;
 
 pub use errors::{adapter_not_found, none_if_not_found};
-pub use interface::{AccessStore, IdempotencyStore, Store, WebhookStore};
+pub use interface::{AccessStore, BlobReservations, IdempotencyStore, Store, WebhookStore};
 pub use model::*;
 
 use espalier_core::error::{Error, Result};

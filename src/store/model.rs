@@ -3,6 +3,7 @@
 mod access;
 mod adapters;
 mod audit;
+mod blobs;
 mod idempotency;
 mod owner_deletion;
 mod retention;
@@ -14,6 +15,7 @@ pub use access::{
 };
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
+pub use blobs::BlobKind;
 pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};
 pub use owner_deletion::{DeletedFile, DeletedOwnerRows, OwnerDeletion};
 pub use retention::{DeletedKind, DeletedRows, RetentionPolicy};

@@ -2,11 +2,11 @@
 //!
 //! Each step can be repeated. A deletion that a crash has interrupted is finished by the next call, or by retention.
 
-use super::blobs::DataDir;
+use super::blobs::BlobStore;
 use super::errors;
 use super::interface::Store;
 use super::model::{DeletedFile, DeletedOwnerRows, OwnerDeletion, PageRequest, Status};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::Result;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// `Busy` (`owner_jobs_running`) if a running job does not stop in time. Nothing is deleted then; the jobs stay cancelled.
-pub async fn delete(store: &Arc<dyn Store>, data_dir: &Arc<DataDir>, owner: &str) -> Result<OwnerDeletion> {
+pub async fn delete(store: &Arc<dyn Store>, blobs: &Arc<BlobStore>, owner: &str) -> Result<OwnerDeletion> {
     let started_at = store.now().await?;
     store.begin_owner_deletion(owner).await?;
     let cancelled_jobs = stop_jobs(store.as_ref(), owner).await?.into_iter().collect();
@@ -32,9 +32,7 @@ pub async fn delete(store: &Arc<dyn Store>, data_dir: &Arc<DataDir>, owner: &str
         }
         mark_shared(&mut rows.datasets);
         mark_shared(&mut rows.adapters);
-        let (dir, removed) = (Arc::clone(data_dir), rows.clone());
-        let remove = move || remove_files(&dir, &removed);
-        tokio::task::spawn_blocking(remove).await.context("removing the files of an owner")??;
+        remove_files(blobs, &rows).await?;
         deleted.append(rows);
     }
     store.reclaim_space().await?;
@@ -97,17 +95,18 @@ fn mark_shared(files: &mut [DeletedFile]) {
     files.iter_mut().for_each(|file| file.shared = !unshared.contains(&file.sha256));
 }
 
-fn remove_files(data_dir: &DataDir, rows: &DeletedOwnerRows) -> Result<()> {
-    rows.jobs.iter().try_for_each(|job| data_dir.remove_checkpoints(*job))?;
+async fn remove_files(blobs: &BlobStore, rows: &DeletedOwnerRows) -> Result<()> {
+    for job in &rows.jobs {
+        blobs.remove_checkpoints(*job).await?;
+    }
     for file in rows.datasets.iter().filter(|file| !file.shared) {
-        data_dir.remove_dataset(&file.sha256)?;
+        blobs.remove_dataset(&file.sha256).await?;
     }
     for file in rows.adapters.iter().filter(|file| !file.shared) {
-        data_dir.remove_adapter(&file.sha256)?;
+        blobs.remove_adapter(&file.sha256).await?;
     }
     // Features do not name their dataset. Those of other owners are computed again.
-    data_dir.clear_feature_cache()?;
-    Ok::<_, Error>(())
+    blobs.clear_feature_cache().await
 }
 
 /// Size of the files that are deleted, each counted once.

@@ -1,10 +1,10 @@
 //! Deletes what is no longer kept: old rows first, then the blobs that no row refers to.
 
-use super::blobs::{DataDir, GcAction, GcReport, LiveBlobs};
+use super::blobs::{BlobStore, GcAction, GcReport, LiveBlobs};
 use super::interface::Store;
 use super::model::{DeletedRows, RetentionPolicy};
 use super::owner_deletion;
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::Result;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ pub struct RetentionReport {
 /// Applies the policy now and at every interval.
 pub async fn run(
     store: Arc<dyn Store>,
-    data_dir: Arc<DataDir>,
+    blobs: Arc<BlobStore>,
     policy: RetentionPolicy,
     interval: Duration,
 ) -> Infallible {
     loop {
-        match apply(&store, &data_dir, &policy).await {
+        match apply(&store, &blobs, &policy).await {
             Ok(report) => log_deletions(&report),
             Err(error) => tracing::warn!(%error, "retention policy not applied; trying again later"),
         }
@@ -63,23 +63,22 @@ fn log_deletions(report: &RetentionReport) {
 /// Applies the policy once. It can run at any time and in several processes at once.
 pub async fn apply(
     store: &Arc<dyn Store>,
-    data_dir: &Arc<DataDir>,
+    blobs: &Arc<BlobStore>,
     policy: &RetentionPolicy,
 ) -> Result<RetentionReport> {
     for owner in store.unfinished_owner_deletions(OWNER_DELETION_TIMEOUT).await? {
-        if let Err(error) = owner_deletion::delete(store, data_dir, &owner).await {
+        if let Err(error) = owner_deletion::delete(store, blobs, &owner).await {
             tracing::warn!(%error, owner, "interrupted deletion of an owner not finished; trying again later");
         }
     }
     let rows = store.delete_old_rows(policy).await?;
-    let (hashes, versions) = (rows.unreferenced_hashes.clone(), rows.unreferenced_versions.clone());
-    let dir = Arc::clone(data_dir);
-    let remove = move || {
-        hashes.iter().try_for_each(|hash| dir.remove_dataset(hash))?;
-        versions.iter().try_for_each(|version| dir.remove_adapter(version))
-    };
-    tokio::task::spawn_blocking(remove).await.context("removing files in the data folder")??;
-    let files = collect_garbage(store, data_dir, policy, GcAction::Remove).await?;
+    for hash in &rows.unreferenced_hashes {
+        blobs.remove_dataset(hash).await?;
+    }
+    for version in &rows.unreferenced_versions {
+        blobs.remove_adapter(version).await?;
+    }
+    let files = collect_garbage(store, blobs, policy, GcAction::Remove).await?;
     store.reclaim_space().await?;
     Ok(RetentionReport { rows, files })
 }
@@ -87,41 +86,35 @@ pub async fn apply(
 /// Finds what [`apply`] would delete now.
 pub async fn preview(
     store: &Arc<dyn Store>,
-    data_dir: &Arc<DataDir>,
+    blobs: &Arc<BlobStore>,
     policy: &RetentionPolicy,
 ) -> Result<RetentionReport> {
     let rows = store.find_old_rows(policy).await?;
-    let files = collect_garbage(store, data_dir, policy, GcAction::Report).await?;
+    let files = collect_garbage(store, blobs, policy, GcAction::Report).await?;
     Ok(RetentionReport { rows, files })
 }
 
 async fn collect_garbage(
     store: &Arc<dyn Store>,
-    data_dir: &Arc<DataDir>,
+    blobs: &Arc<BlobStore>,
     policy: &RetentionPolicy,
     action: GcAction,
 ) -> Result<GcReport> {
     // Listed before the live jobs are read: a job with checkpoints that is not among those is finished.
-    let jobs_with_checkpoints = data_dir.jobs_with_checkpoints()?;
+    let jobs_with_checkpoints = blobs.data_dir().jobs_with_checkpoints()?;
     let mut live = live_blobs(store.as_ref(), policy.keep_checkpoints).await?;
-    let dir = Arc::clone(data_dir);
-    let collect = move || {
-        let finished: Vec<Uuid> =
-            jobs_with_checkpoints.into_iter().filter(|job| !live.resumable_jobs.contains(job)).collect();
-        let checkpoint_bytes: u64 = finished.iter().map(|job| dir.checkpoint_bytes(*job)).sum();
-        if action == GcAction::Remove {
-            finished.iter().try_for_each(|job| dir.remove_checkpoints(*job))?;
+    let finished: Vec<Uuid> =
+        jobs_with_checkpoints.into_iter().filter(|job| !live.resumable_jobs.contains(job)).collect();
+    let checkpoint_bytes: u64 = finished.iter().map(|job| blobs.data_dir().checkpoint_bytes(*job)).sum();
+    if action == GcAction::Remove {
+        for job in &finished {
+            blobs.remove_checkpoints(*job).await?;
         }
-        let checkpoints = finished.len();
-        live.resumable_jobs.extend(finished);
-        let found = dir.garbage_collect(&live, GC_MIN_AGE, action)?;
-        Ok::<_, Error>(GcReport {
-            checkpoints: found.checkpoints + checkpoints,
-            bytes: found.bytes + checkpoint_bytes,
-            ..found
-        })
-    };
-    tokio::task::spawn_blocking(collect).await.context("collecting garbage in the data folder")?
+    }
+    let checkpoints = finished.len();
+    live.resumable_jobs.extend(finished);
+    let found = blobs.collect_garbage(Arc::new(live), GC_MIN_AGE, action).await?;
+    Ok(GcReport { checkpoints: found.checkpoints + checkpoints, bytes: found.bytes + checkpoint_bytes, ..found })
 }
 
 /// Reads which blobs the rows refer to. Call it before a garbage collection, not during one.

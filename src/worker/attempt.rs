@@ -3,38 +3,39 @@
 //! A kill at any point loses at most the steps since the last checkpoint and leaves nothing half done. The comments at the steps
 //! of [`Attempt::execute`] give the reason for each.
 
+use super::checkpoint_upload::CheckpointUpload;
+use super::inputs::{self, InputPaths};
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
 use super::metrics::AttemptEnd;
+use super::preemption::Preemption;
 use super::progress_channel::ProgressChannel;
 use super::publish::{AttemptError, AttemptOutcome, JobResults, retryable_job_error};
 use super::stop_signal::StopSignal;
-use super::{WorkerContext, background, inputs, publish};
+use super::{WorkerContext, background, publish};
+use crate::store::blobs::Reservation;
 use crate::store::{ClaimedJob, RequestedAction};
-use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
+use espalier_core::artifact::{self, AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Dirs, MetricsRow, Outcome, Progress, StopReason, TrainingData, TrainingResult};
 use espalier_tensor::worker_pool;
 use std::convert::Infallible;
+use std::path::Path;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-
-/// A time slice is at least this many times as long as the preparation of the training, so that preemption costs at most a tenth of the
-/// worker's time.
-const PREPARATION_SHARE: u32 = 10;
 
 /// One attempt at a claimed job.
 pub struct Attempt<'a> {
     context: &'a WorkerContext,
     claim: ClaimedJob,
     started_at: Instant,
-    slot_time_recorded_at: Mutex<Instant>,
     stop_signal: Arc<StopSignal>,
     lease_guard: LeaseGuard,
     progress_channel: Arc<ProgressChannel>,
+    preemption: Preemption<'a>,
+    checkpoint_upload: CheckpointUpload,
 }
 
 impl<'a> Attempt<'a> {
@@ -49,7 +50,18 @@ impl<'a> Attempt<'a> {
         let stop_signal = Arc::new(StopSignal::new(shutdown, claim_sent_at + lease));
         let lease_guard = LeaseGuard::new(lease, Arc::clone(&stop_signal));
         let progress_channel = Arc::new(ProgressChannel::new(Arc::clone(&stop_signal)));
-        Self { context, claim, started_at: claim_sent_at, slot_time_recorded_at: Mutex::new(claim_sent_at), stop_signal, lease_guard, progress_channel }
+        let preemption = Preemption::new(context, &claim.job, claim_sent_at);
+        let checkpoint_upload = CheckpointUpload::new(Arc::clone(&context.blobs), claim.job.id);
+        Self {
+            context,
+            claim,
+            started_at: claim_sent_at,
+            stop_signal,
+            lease_guard,
+            progress_channel,
+            preemption,
+            checkpoint_upload,
+        }
     }
 
     /// Runs the attempt; meanwhile it sends heartbeats, and looks for jobs of other owners. The job's result is in its row.
@@ -57,13 +69,14 @@ impl<'a> Attempt<'a> {
         tokio::select! {
             outcome = self.run_to_completion() => outcome,
             never = self.renew_lease_loop() => match never {},
-            never = self.preemption_loop() => match never {},
+            never = self.preemption.run(&self.progress_channel, &self.stop_signal) => match never {},
+            never = self.checkpoint_upload.run() => match never {},
         }
     }
 
     async fn run_to_completion(&self) -> AttemptOutcome {
         let executed = self.execute().await;
-        self.record_slot_time().await;
+        self.preemption.record_slot_time().await;
         let end = attempt_end(&executed);
         let recorded = match executed {
             Ok(()) => Ok(()),
@@ -101,6 +114,12 @@ impl<'a> Attempt<'a> {
     async fn record_stop(&self, stop_reason: StopReason) -> Result<(), LeaseLost> {
         let (store, lease) = (&self.context.store, &self.claim.lease);
         tracing::info!(?stop_reason, "attempt stopped");
+        if matches!(stop_reason, StopReason::Requeue | StopReason::Pause | StopReason::Preempt)
+            && let Some(progress) = self.progress_channel.progress()
+        {
+            // The run has saved its last step. The next attempt may be made on another host.
+            self.checkpoint_upload.upload(progress.step).await;
+        }
         // A failed write means that the lease is lost. The next claim then carries out the owner's request.
         match stop_reason {
             StopReason::LeaseLost => Err(self.lease_guard.mark_lost("training", LEASE_EXPIRED)),
@@ -127,6 +146,7 @@ impl<'a> Attempt<'a> {
         // A kill before training loses nothing: the claim expires.
         let data = self.load_data().instrument(tracing::debug_span!("read dataset")).await?;
         self.check_stop()?;
+        self.context.blobs.download_checkpoint(self.claim.job.id).await?;
         // A kill during training loses the steps since the last checkpoint. The next attempt repeats them bit for bit.
         let (metric_rows, mut trained) = self.train(data).instrument(tracing::debug_span!("train")).await?;
         // The last heartbeat renews the lease for publishing, writes the final progress and receives a late cancel.
@@ -136,7 +156,7 @@ impl<'a> Attempt<'a> {
         // evaluation. Its adapter has the same bytes and version, so it finds the folder in place.
         let results = JobResults::take(&mut trained);
         let write_artifact = self.write_artifact(trained).instrument(tracing::debug_span!("write adapter"));
-        let (manifest, published) = write_artifact.await?;
+        let (manifest, published, reservation) = write_artifact.await?;
         // Rows that exist are not written again. Writing all rows here makes them complete before the final status.
         self.write_under_lease("recording metrics", || {
             self.context.store.record_metrics(&self.claim.lease, &metric_rows)
@@ -144,6 +164,7 @@ impl<'a> Attempt<'a> {
         .await?;
         let publish = self.publish(&manifest, &results, published);
         publish.instrument(tracing::debug_span!("publish")).await?;
+        reservation.release().await;
         // After the row is written: a kill in between leaves files that the sweep removes.
         self.remove_checkpoints().await;
         Ok(())
@@ -169,22 +190,38 @@ impl<'a> Attempt<'a> {
     }
 
     async fn load_data(&self) -> Result<TrainingData, AttemptError> {
-        let (folder, claim) = (Arc::clone(&self.context.data_folder), self.claim.clone());
-        let limits = self.context.settings.data.clone();
-        let base = Arc::clone(&self.context.base);
-        let load = background::run("read-dataset", move || inputs::load(&folder, &claim, &base, &limits));
         tokio::select! {
-            data = load => Ok(data?),
+            data = self.load_inputs() => Ok(data?),
             // Reading has no side effects, so its thread is not awaited.
             () = self.stop_signal.shutdown().cancelled() => Err(AttemptError::Stopped(StopReason::Requeue)),
         }
+    }
+
+    /// Reads the inputs, and again after a download if the copies in the data folder are damaged.
+    async fn load_inputs(&self) -> Result<TrainingData> {
+        match self.read_inputs().await {
+            Err(error) if ["dataset_damaged", "adapter_damaged"].contains(&error.code()) => {
+                match inputs::quarantine(&self.context.blobs, &self.claim).await? {
+                    true => self.read_inputs().await,
+                    false => Err(error),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn read_inputs(&self) -> Result<TrainingData> {
+        let paths = InputPaths::fetch(&self.context.blobs, &self.claim).await?;
+        let (claim, base) = (self.claim.clone(), Arc::clone(&self.context.base));
+        let limits = self.context.settings.data.clone();
+        background::run("read-dataset", move || inputs::load(&paths, &claim, &base, &limits)).await
     }
 
     /// Trains on a background thread, and writes its checkpoints and metrics to the store meanwhile.
     async fn train(&self, data: TrainingData) -> Result<(Vec<MetricsRow>, TrainingResult), AttemptError> {
         let (base, spec) = (Arc::clone(&self.context.base), self.claim.job.spec.clone());
         let settings = self.context.settings.training.clone();
-        let folder = &self.context.data_folder;
+        let folder = self.context.blobs.data_dir();
         let folders = Dirs {
             checkpoints: folder.job_checkpoint_dir(self.claim.job.id),
             feature_cache: folder.feature_cache_dir(),
@@ -215,15 +252,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn write_artifact(&self, trained: TrainingResult) -> Result<(AdapterManifest, PublishedAdapter)> {
-        let (base, folder) = (Arc::clone(&self.context.base), Arc::clone(&self.context.data_folder));
-        let spec = self.claim.job.spec.clone();
-        let publish_artifact = move || {
-            let artifact = publish::build_artifact(&base, &spec.resolved_spec(&trained), trained)?;
-            let published = publish::write_artifact(&artifact, &base, &folder)?;
-            Ok((artifact.manifest, published))
-        };
-        background::run("write-adapter", publish_artifact).await
+    async fn write_artifact(
+        &self,
+        trained: TrainingResult,
+    ) -> Result<(AdapterManifest, PublishedAdapter, Reservation)> {
+        let (base, spec) = (Arc::clone(&self.context.base), self.claim.job.spec.clone());
+        let build = move || publish::build_artifact(&base, &spec.resolved_spec(&trained), trained);
+        let artifact = background::run("write-adapter", build).await?;
+        let (manifest, base) = (artifact.manifest.clone(), Arc::clone(&self.context.base));
+        let write =
+            move |adapters: &Path, temporary: &Path| artifact::publish_artifact(&artifact, &base, adapters, temporary);
+        let (published, reservation) = self.context.blobs.put_adapter(write).await?;
+        Ok((manifest, published, reservation))
     }
 
     /// Inserts the adapter's row and finishes the job, in one transaction.
@@ -254,46 +294,6 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Records the use of the slot, and preempts the job when an owner that used slots less lately waits.
-    async fn preemption_loop(&self) -> Infallible {
-        let settings = &self.context.settings;
-        let mut time_slice = None;
-        loop {
-            sleep(settings.poll_interval).await;
-            self.record_slot_time().await;
-            if self.is_training() {
-                // Every attempt spends the time until the first step again.
-                let preparation = || self.started_at.elapsed() * PREPARATION_SHARE;
-                let time_slice = *time_slice.get_or_insert_with(|| settings.time_slice.max(preparation()));
-                self.preempt_if_another_owner_waits(time_slice).await;
-            }
-        }
-    }
-
-    /// Adds the time since the last call to what the owner's jobs used.
-    async fn record_slot_time(&self) {
-        let now = Instant::now();
-        let since = std::mem::replace(&mut *self.slot_time_recorded_at.lock().unwrap_or_else(PoisonError::into_inner), now);
-        if let Err(error) = self.context.store.add_slot_time(&self.claim.job.owner, now - since).await {
-            tracing::warn!(%error, "the use of a training slot is not recorded");
-        }
-    }
-
-    /// Whether the training thread has taken a step and has steps left.
-    fn is_training(&self) -> bool {
-        self.progress_channel.progress().is_some_and(|progress| progress.step < progress.total_steps)
-    }
-
-    async fn preempt_if_another_owner_waits(&self, time_slice: Duration) {
-        let limit = self.context.settings.max_running_per_owner;
-        match self.context.store.is_turn_of_another_owner(self.claim.job.id, time_slice, limit).await {
-            Ok(true) => self.stop_signal.preempt(),
-            Ok(false) => {}
-            // The next poll asks again.
-            Err(error) => tracing::warn!(%error, "the turns of the owners could not be read"),
-        }
-    }
-
     /// Extends the lease, writes the progress and receives the owner's requested action.
     async fn heartbeat(&self) -> Result<(), LeaseLost> {
         let settings = &self.context.settings;
@@ -316,6 +316,7 @@ impl<'a> Attempt<'a> {
         // are reported again after a resume.
         if let Some(step) = updates.checkpoint {
             self.write_under_lease("recording a checkpoint", || store.record_checkpoint(lease, step)).await?;
+            self.checkpoint_upload.request(step);
         }
         if !updates.rows.is_empty() {
             self.write_under_lease("recording metrics", || store.record_metrics(lease, &updates.rows)).await?;
@@ -339,9 +340,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn remove_checkpoints(&self) {
-        let (folder, job) = (Arc::clone(&self.context.data_folder), self.claim.job.id);
-        let removed = background::run("remove-checkpoints", move || folder.remove_checkpoints(job)).await;
-        if let Err(error) = removed {
+        if let Err(error) = self.context.blobs.remove_checkpoints(self.claim.job.id).await {
             tracing::warn!(%error, "checkpoints not removed; the sweep removes them");
         }
     }

@@ -1,7 +1,7 @@
 //! Inputs of a job: its datasets and the adapter that it starts from, read from the data folder and verified.
 
-use crate::store::blobs::DataDir;
-use crate::store::{ClaimedJob, Dataset};
+use crate::store::blobs::BlobStore;
+use crate::store::{BlobKind, ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
 use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
@@ -11,7 +11,42 @@ use espalier_core::training::{Plan, SourceWeights, TrainingData, Validation};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Where the inputs of a job are in the data folder.
+pub struct InputPaths {
+    dataset: PathBuf,
+    validation: Option<PathBuf>,
+    /// Contains the folder of the version that the job starts from.
+    adapters: PathBuf,
+}
+
+impl InputPaths {
+    /// Downloads what is not in the data folder.
+    pub async fn fetch(blobs: &BlobStore, claim: &ClaimedJob) -> Result<Self> {
+        let validation = match validation_dataset(claim) {
+            Some((dataset, _)) => Some(blobs.dataset(&dataset.hash).await?),
+            None => None,
+        };
+        let adapters = match claim.job.spec.from_adapter() {
+            Some(source) => blobs.adapters_dir(&source.version).await?,
+            None => PathBuf::new(),
+        };
+        Ok(Self { dataset: blobs.dataset(&claim.dataset.hash).await?, validation, adapters })
+    }
+}
+
+/// Moves damaged inputs away, so that they are downloaded again. Returns false if there is no other copy of them.
+pub async fn quarantine(blobs: &BlobStore, claim: &ClaimedJob) -> Result<bool> {
+    let datasets = [Some(&claim.dataset), claim.validation_dataset.as_ref()];
+    let datasets = datasets.into_iter().flatten().map(|dataset| (BlobKind::Dataset, &dataset.hash));
+    let adapters = claim.job.spec.from_adapter().map(|source| (BlobKind::Adapter, &source.version));
+    let mut has_copies = false;
+    for (kind, name) in datasets.chain(adapters) {
+        has_copies |= blobs.quarantine(kind, name).await?;
+    }
+    Ok(has_copies)
+}
 
 /// Reads everything that training needs. Equal files and options give equal examples, so a repeated attempt trains on the
 /// same data.
@@ -19,8 +54,13 @@ use std::path::Path;
 /// # Errors
 /// `Conflict` (`dataset_missing`, `dataset_damaged`) if a dataset's file is not the one that was sent, or if the source adapter
 /// is damaged; `Invalid` (`dataset_refused`) if a dataset is no longer accepted.
-pub fn load(folder: &DataDir, claim: &ClaimedJob, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
-    let source_weights = load_source(&folder.adapters_dir(), &claim.job.spec, base)?;
+pub fn load(
+    paths: &InputPaths,
+    claim: &ClaimedJob,
+    base: &BaseModel,
+    limits: &dataset::Limits,
+) -> Result<TrainingData> {
+    let source_weights = load_source(&paths.adapters, &claim.job.spec, base)?;
     let task = claim.job.spec.task();
     let max_length = MaxLength::Fixed(claim.job.spec.max_length() as usize);
     let longest = base.info().max_tokens;
@@ -29,9 +69,10 @@ pub fn load(folder: &DataDir, claim: &ClaimedJob, base: &BaseModel, limits: &dat
     // report, which the owner got at the upload.
     let token_counter: &dyn CountTokens = if task.is_generative() { &tokenized } else { &NoLengths };
     let read_options = ReadOptions { task, token_counter, limits };
-    let examples = load_examples(folder, &claim.dataset, &claim.job.options, &read_options)?;
+    let examples = load_examples(&paths.dataset, &claim.dataset, &claim.job.options, &read_options)?;
     let validation = validation_dataset(claim)
-        .map(|(dataset, options)| load_examples(folder, dataset, &options, &read_options))
+        .zip(paths.validation.as_deref())
+        .map(|((dataset, options), path)| load_examples(path, dataset, &options, &read_options))
         .transpose()?;
     Ok(TrainingData { examples, validation, source_weights })
 }
@@ -48,15 +89,13 @@ fn validation_dataset(claim: &ClaimedJob) -> Option<(&Dataset, Options)> {
 }
 
 fn load_examples(
-    folder: &DataDir,
+    path: &Path,
     dataset: &Dataset,
     options: &Options,
     read_options: &ReadOptions,
 ) -> Result<Vec<Example>> {
-    let path = folder.dataset_path(&dataset.hash);
-    verify_hash(&path, dataset)?;
-    let checked =
-        dataset::validate(&path, options, read_options.task, read_options.token_counter, read_options.limits)?;
+    verify_hash(path, dataset)?;
+    let checked = dataset::validate(path, options, read_options.task, read_options.token_counter, read_options.limits)?;
     match checked.report.error_count {
         0 => Ok(checked.examples),
         count => {

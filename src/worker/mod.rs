@@ -6,7 +6,7 @@
 //! blobs are written before the row that refers to them, and every row is written under the lease.
 
 use crate::store::Store;
-use crate::store::blobs::DataDir;
+use crate::store::blobs::BlobStore;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::{dataset, training};
@@ -21,9 +21,11 @@ use uuid::Uuid;
 
 mod attempt;
 mod background;
+mod checkpoint_upload;
 mod inputs;
 mod lease_guard;
 mod metrics;
+mod preemption;
 mod progress_channel;
 mod publish;
 mod slot;
@@ -108,7 +110,7 @@ pub struct Settings {
 pub struct WorkerContext {
     pub base: Arc<BaseModel>,
     pub store: Arc<dyn Store>,
-    pub data_folder: Arc<DataDir>,
+    pub blobs: Arc<BlobStore>,
     pub settings: Settings,
     pub metrics: Metrics,
 }

@@ -2,12 +2,9 @@
 
 use super::WorkerContext;
 use super::lease_guard::LeaseLost;
-use crate::store::blobs::DataDir;
 use crate::store::{AdapterDescription, AttemptFault, Job, JobError, Lease, NewAdapter};
 use chrono::{DateTime, Utc};
-use espalier_core::artifact::{
-    self, AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, Vocabulary, probe,
-};
+use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, Vocabulary, probe};
 use espalier_core::error::{Error, Problem, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
@@ -41,11 +38,6 @@ pub fn build_artifact(base: &BaseModel, spec: &Spec, trained: TrainingResult) ->
     artifact.manifest.probe =
         probe::record_probe(&artifact, base, trained.probe_examples.into_iter().map(Input::from).collect())?;
     Ok(artifact)
-}
-
-/// Writes the adapter's folder. It is kept until the row that refers to it exists.
-pub fn write_artifact(artifact: &Artifact, base: &BaseModel, folder: &DataDir) -> Result<PublishedAdapter> {
-    folder.put_adapter(|adapters, temporary| artifact::publish_artifact(artifact, base, adapters, temporary))
 }
 
 /// Row of the adapter.

@@ -29,7 +29,7 @@ pub struct Slot {
 
 impl Slot {
     pub fn new(context: WorkerContext, process_id: Uuid, shutdown: CancellationToken) -> Self {
-        let worker = store::WorkerId { instance_id: context.data_folder.instance_id(), process_id };
+        let worker = store::WorkerId { instance_id: context.blobs.data_dir().instance_id(), process_id };
         Self { context, worker, shutdown }
     }
 

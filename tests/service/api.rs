@@ -47,6 +47,7 @@ mod long_and_rare;
 mod lora_adapters;
 mod mixed_batches;
 mod models;
+mod object_storage;
 mod openai_fields;
 pub(crate) mod otlp_collector;
 mod outages;

@@ -45,7 +45,7 @@ fn settings() -> Settings {
 
 fn start(fixture: &WorkerFixture, settings: Settings) -> InferenceService {
     let (base, store) = (Arc::clone(fixture.base()), Arc::clone(&fixture.context.store));
-    InferenceService::start(base, store, fixture.context.data_folder.adapters_dir(), settings).unwrap()
+    InferenceService::start(base, store, Arc::clone(&fixture.context.blobs), settings).unwrap()
 }
 
 fn inputs(texts: &[&str]) -> Vec<Input> {

@@ -47,9 +47,9 @@ pub async fn download(state: &AppState, adapter: Adapter, format: ExportFormat) 
     let name = adapter.name.unwrap_or_else(|| adapter.id.to_string());
     let short_version: String = adapter.description.version.chars().take(VERSION_DIGITS).collect();
     let disposition = format!("attachment; filename=\"{name}-{short_version}.zip\"");
-    let (adapters, temporary, base) =
-        (state.data_dir.adapters_dir(), state.data_dir.temp_dir(), Arc::clone(&state.base));
     let description = adapter.description;
+    let (adapters, temporary, base) =
+        (state.blobs.adapters_dir(&description.version).await?, state.data_dir.temp_dir(), Arc::clone(&state.base));
     let archive = run_blocking("writing a zip", move || {
         let mut zip = tempfile::tempfile_in(temporary).context("creating a temporary file for a download")?;
         let (version, provenance) = (&description.version, &description.provenance);

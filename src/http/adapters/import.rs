@@ -6,7 +6,7 @@ use crate::http::auth::Caller;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
-use espalier_core::artifact::{self, Artifact, ImportRequest, ImportSource, PublishedAdapter};
+use espalier_core::artifact::{self, AdapterManifest, Artifact, ImportRequest, ImportSource, PublishedAdapter};
 use espalier_core::error::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -92,15 +92,12 @@ async fn persist_adapter(
     artifact: Artifact,
     origin: Origin,
 ) -> Result<Adapter> {
-    let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
-    let credential = caller.credential.name.clone();
-    let description = run_blocking("writing an adapter", move || {
-        let write_files =
-            |adapters: &Path, temporary: &Path| artifact::publish_artifact(&artifact, &base, adapters, temporary);
-        let published = folder.put_adapter(write_files)?;
-        Ok(to_description(artifact, published, origin, &credential))
-    });
-    let description = description.await?;
+    let base = Arc::clone(&state.base);
+    let manifest = artifact.manifest.clone();
+    let write_files =
+        move |adapters: &Path, temporary: &Path| artifact::publish_artifact(&artifact, &base, adapters, temporary);
+    let (published, reservation) = state.blobs.put_adapter(write_files).await?;
+    let description = to_description(manifest, published, origin, &caller.credential.name);
     let new_adapter = NewAdapter {
         id: caller.new_object_id.get(),
         owner: caller.owner.clone(),
@@ -109,17 +106,18 @@ async fn persist_adapter(
         description,
         max_owner_bytes: caller.limits().adapter_bytes,
     };
-    // If this fails, garbage collection at a later start removes the folder.
-    state.store.add_adapter(new_adapter).await
+    // If this fails, garbage collection removes the files.
+    let adapter = state.store.add_adapter(new_adapter).await?;
+    reservation.release().await;
+    Ok(adapter)
 }
 
 fn to_description(
-    artifact: Artifact,
+    manifest: AdapterManifest,
     written: PublishedAdapter,
     origin: Origin,
     credential: &str,
 ) -> AdapterDescription {
-    let manifest = artifact.manifest;
     let mut provenance =
         serde_json::json!({"origin": origin.as_str(), "base": manifest.base.name, "created_by": credential});
     if !manifest.vocabulary.is_empty() {
@@ -147,6 +145,5 @@ pub async fn delete_adapter(state: &AppState, owner: &str, reference: &Reference
     let adapter = state.store.adapter(owner, reference).await?;
     let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };
     state.serving.invalidate_adapter(&version);
-    let folder = Arc::clone(&state.data_dir);
-    run_blocking("deleting an adapter's folder", move || folder.remove_adapter(&version)).await
+    state.blobs.remove_adapter(&version).await
 }

@@ -84,10 +84,9 @@ impl StoredFile {
 pub async fn read(state: &AppState, file: StoredFile, query: &ExamplesQuery) -> Result<Examples> {
     let selection = Selection::new(query)?;
     let permit = acquire_permit(state).await?;
-    let (folder, settings) = (Arc::clone(&state.data_dir), Arc::clone(&state.dataset_settings));
+    let (path, settings) = (state.blobs.dataset(&file.hash).await?, Arc::clone(&state.dataset_settings));
     run_blocking("reading examples", move || {
         let _permit = permit;
-        let path = folder.dataset_path(&file.hash);
         check::file_exists(&path)?;
         let mut page = PageBuilder::new(selection);
         dataset::for_each_example(&path, &file.options, &file.task, &settings, |example| page.visit(example))?;

@@ -5,7 +5,6 @@ use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{self, QueryParams};
 use crate::http::json;
 use crate::http::multipart::{self, FormSpec};
-use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, FileMetadata, Upload};
 use crate::store::{Dataset, DatasetLimits, NewDataset};
@@ -19,7 +18,6 @@ use espalier_core::error::{Error, Result};
 use espalier_core::task::{self, Split};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -166,13 +164,13 @@ pub async fn insert_or_get(
     report: Report,
 ) -> Result<(Dataset, InsertOutcome)> {
     let (hash, bytes, file_name) = (upload.hash.clone(), upload.bytes, upload.metadata.file_name.clone());
-    let (folder, blob_hash) = (Arc::clone(&state.data_dir), hash.clone());
-    run_blocking("storing a dataset", move || folder.put_dataset(upload.path(), &blob_hash)).await?;
+    let reservation = state.blobs.put_dataset(upload.path().to_path_buf(), &hash).await?;
     let started_at = state.store.now().await?;
     let owner_limits = state.access.authenticator.owner(owner).limits;
     let limits = DatasetLimits { bytes: owner_limits.dataset_bytes, rows: owner_limits.dataset_rows };
     let new_dataset = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report, limits };
     let dataset = state.store.add_dataset(new_dataset).await?;
+    reservation.release().await;
     // A row that is older than this request existed before.
     let outcome = if dataset.created_at >= started_at { InsertOutcome::Created } else { InsertOutcome::Existing };
     Ok((dataset, outcome))
@@ -184,8 +182,7 @@ pub async fn insert_or_get(
 /// `NotFound`; `Conflict` if an unfinished job uses it.
 pub async fn delete(state: &AppState, owner: &str, id: Uuid) -> Result<()> {
     let Some(hash) = state.store.delete_dataset(owner, id).await? else { return Ok(()) };
-    let folder = Arc::clone(&state.data_dir);
-    run_blocking("deleting a dataset's file", move || folder.remove_dataset(&hash)).await
+    state.blobs.remove_dataset(&hash).await
 }
 
 /// Deletes a dataset that was inserted for a job that could not be queued. If that fails, the dataset remains and can be listed

@@ -272,7 +272,7 @@ pub async fn resolve_initial_adapter(state: &AppState, caller: &Caller, referenc
         return Err(with_from_adapter_pointer(Error::invalid("adapter_of_another_owner", detail)));
     }
     let version = adapter.description.version;
-    let (base, folder) = (Arc::clone(&state.base), state.data_dir.adapters_dir());
+    let (base, folder) = (Arc::clone(&state.base), state.blobs.adapters_dir(&version).await?);
     run_blocking("loading the initial adapter of a job", move || {
         let manifest = artifact::load_published(&folder, &version, &base)?.manifest;
         manifest.vocabulary.check_trainable().map_err(with_from_adapter_pointer)?;

@@ -46,10 +46,10 @@ enum DatasetSource {
 }
 
 impl DatasetSource {
-    fn path(&self, state: &AppState) -> PathBuf {
+    async fn path(&self, state: &AppState) -> Result<PathBuf> {
         match self {
-            Self::New(upload) => upload.path().to_path_buf(),
-            Self::Stored(dataset) => state.data_dir.dataset_path(&dataset.hash),
+            Self::New(upload) => Ok(upload.path().to_path_buf()),
+            Self::Stored(dataset) => state.blobs.dataset(&dataset.hash).await,
         }
     }
 }
@@ -104,11 +104,11 @@ async fn validate_submission(
         Some(Validation::DatasetId(id)) => Some(id),
         Some(Validation::Split(_) | Validation::Fraction(_)) | None => None,
     };
-    let training_path = dataset.path(state);
+    let training_path = dataset.path(state).await?;
     let validation_file = match request.validation {
         Some(Validation::DatasetId(id)) => {
             let dataset = state.store.dataset(owner, id).await?;
-            Some((state.data_dir.dataset_path(&dataset.hash), dataset.options))
+            Some((state.blobs.dataset(&dataset.hash).await?, dataset.options))
         }
         Some(Validation::Split(split)) => Some((training_path.clone(), options.with_split(split))),
         Some(Validation::Fraction(_)) | None => None,
@@ -249,7 +249,7 @@ async fn check_dataset(
             let is_same_task = is_same_task && !effective_task.is_generative();
             let report = match read_options == dataset.options && is_same_task {
                 true => dataset.report.clone(),
-                false => run_check(state.data_dir.dataset_path(&dataset.hash), read_options.clone()).await?,
+                false => run_check(state.blobs.dataset(&dataset.hash).await?, read_options.clone()).await?,
             };
             Ok((DatasetSource::Stored(Box::new(dataset)), read_options, report))
         }
@@ -273,7 +273,7 @@ async fn merge_options(state: &AppState, request: &JobRequest, dataset: &Dataset
         return Ok(with_request(request, dataset.options.clone()));
     }
     let metadata = FileMetadata::new(dataset.file_name.as_deref(), None);
-    let path = state.data_dir.dataset_path(&dataset.hash);
+    let path = state.blobs.dataset(&dataset.hash).await?;
     let Options { format, separator, quoting, encoding, .. } =
         check::detect_options(state, path, requested, metadata).await?;
     Ok(with_request(request, Options { format, separator, quoting, encoding, ..dataset.options.clone() }))

@@ -209,7 +209,7 @@ async fn get_file_content(state: AppState, caller: Caller, PathParam(id): PathPa
         return Ok(([(CONTENT_TYPE, "application/octet-stream")], csv).into_response());
     }
     let dataset = state.store.dataset(&caller.owner, IdKind::File.require(&id)?).await?;
-    let path = state.data_dir.dataset_path(&dataset.hash);
+    let path = state.blobs.dataset(&dataset.hash).await?;
     datasets::check::file_exists(&path)?;
     let file = tokio::fs::File::open(path).await.context("opening a dataset's file")?;
     Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(ReaderStream::new(file))).into_response())

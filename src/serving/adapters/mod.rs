@@ -4,6 +4,8 @@ pub mod cache;
 pub mod resolver;
 
 use super::pinned_lru::Pinned;
+use crate::store::BlobKind;
+use crate::store::blobs::BlobStore;
 use espalier_core::artifact::{LoadedAdapter, probe};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::{BaseModel, VirtualTokens};
@@ -11,7 +13,7 @@ use espalier_core::task::HeadKind;
 use espalier_tensor::worker_pool::{self, Priority};
 use espalier_tensor::{ActivationQuantization, Backend, ParamId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -87,8 +89,7 @@ impl PartialEq for AdapterHandle {
 /// Loads the adapters of one folder.
 pub struct AdapterLoader {
     base: Arc<BaseModel>,
-    /// Contains one folder per version.
-    adapters_dir: PathBuf,
+    blobs: Arc<BlobStore>,
     /// Backend of generation, if it is not the base model's own.
     int8_backend: Option<Arc<dyn Backend>>,
     /// Bounds concurrent loads: replaying a probe is a forward pass.
@@ -99,7 +100,7 @@ impl AdapterLoader {
     /// `threads` is the number of concurrent loads.
     pub fn new(
         base: Arc<BaseModel>,
-        adapters_dir: PathBuf,
+        blobs: Arc<BlobStore>,
         activation_quantization: ActivationQuantization,
         threads: usize,
     ) -> Arc<Self> {
@@ -107,15 +108,29 @@ impl AdapterLoader {
             ActivationQuantization::F32 => None,
             ActivationQuantization::Int8 => base.backend().with_int8_activations(),
         };
-        Arc::new(Self { base, adapters_dir, int8_backend, load_permits: Semaphore::new(threads.max(1)) })
+        Arc::new(Self { base, blobs, int8_backend, load_permits: Semaphore::new(threads.max(1)) })
     }
 
-    /// Loads and verifies a version on a thread of its own. Returns the adapter and its size in memory in bytes.
+    /// Loads and verifies a version on a thread of its own, after a download if it is not in the data folder, or damaged there. Returns the
+    /// adapter and its size in memory in bytes.
     pub async fn load(self: Arc<Self>, version: String) -> Result<(LoadedAdapter, u64)> {
+        match self.load_from_folder(&version).await {
+            Err(error) if error.code() == "adapter_damaged" => {
+                match self.blobs.quarantine(BlobKind::Adapter, &version).await? {
+                    true => self.load_from_folder(&version).await,
+                    false => Err(error),
+                }
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_from_folder(&self, version: &str) -> Result<(LoadedAdapter, u64)> {
+        // Before the permit: a download does not compute.
+        let folder = self.blobs.adapters_dir(version).await?;
         let _permit = self.load_permits.acquire().await.expect("the semaphore is never closed");
         let (result_tx, result_rx) = oneshot::channel();
-        let (base, folder, int8_backend) =
-            (Arc::clone(&self.base), self.adapters_dir.clone(), self.int8_backend.clone());
+        let (base, version, int8_backend) = (Arc::clone(&self.base), version.to_string(), self.int8_backend.clone());
         let load = move || {
             let load = || load_verified(&base, &folder, &version, int8_backend.as_deref());
             let loaded = catch_unwind(AssertUnwindSafe(load))

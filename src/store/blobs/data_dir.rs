@@ -3,7 +3,8 @@
 use super::gc_pins::GcPins;
 use super::instances::{self, Instance};
 use super::layout::{self, SUBDIRECTORIES, check_blob_name, check_format, unusable_data_dir};
-use espalier_core::artifact::{PriorFolder, PublishedAdapter};
+use crate::store::model::BlobKind;
+use espalier_core::artifact::{AdapterFiles, PriorFolder, PublishedAdapter, publish_files};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
 use std::fs::{self, File, TryLockError};
@@ -158,6 +159,26 @@ impl DataDir {
         let _guard = self.gc_pins.lock().context("locking the data folder")?;
         self.gc_pins.pin(version).with_context(|| format!("pinning the adapter {version}"))?;
         Ok(self.adapters_dir().join(version).exists())
+    }
+
+    /// Keeps the verified files of a downloaded adapter.
+    pub(super) fn put_adapter_files(&self, files: &AdapterFiles) -> Result<()> {
+        publish_files(files, &self.adapters_dir(), &self.temp_dir()).map(drop)
+    }
+
+    /// Marks a blob as used now, so that it is evicted late. Returns whether it is there.
+    pub(super) fn mark_used(&self, blob: &Path) -> bool {
+        File::open(blob).and_then(|file| file.set_modified(SystemTime::now())).is_ok()
+    }
+
+    /// Removes a damaged blob, whether it is in use or not.
+    pub(super) fn discard(&self, kind: BlobKind, name: &str) -> Result<()> {
+        check_blob_name(name)?;
+        let removed = match kind {
+            BlobKind::Dataset => durable_fs::remove_file_if_exists(&self.dataset_path(name)),
+            BlobKind::Adapter => layout::remove_dir_atomically(&self.adapters_dir().join(name), &self.temp_dir()),
+        };
+        removed.with_context(|| format!("removing the damaged blob {name}"))
     }
 
     /// Removes the folder of an adapter without a row. It stays until garbage collection if it is pinned, or while a backup runs.

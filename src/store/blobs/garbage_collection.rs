@@ -151,7 +151,7 @@ impl DataDir {
 }
 
 /// Size of a file, or of the files in a folder. What another process removes meanwhile counts nothing.
-fn file_bytes(path: &Path) -> u64 {
+pub(super) fn file_bytes(path: &Path) -> u64 {
     let Ok(metadata) = path.symlink_metadata() else { return 0 };
     match metadata.is_dir() {
         false => metadata.len(),
@@ -162,7 +162,7 @@ fn file_bytes(path: &Path) -> u64 {
     }
 }
 
-fn entry_names(dir: &Path) -> io::Result<Vec<String>> {
+pub(super) fn entry_names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         names.extend(entry?.file_name().into_string());

@@ -1,4 +1,5 @@
-//! The data directory: files that are too large for a row.
+//! Blobs: files that are too large for a row. They are in the data directory, or in object storage with the data directory as a cache
+//! ([`BlobStore`]).
 //!
 //! ```text
 //! format                   version of this layout
@@ -15,12 +16,19 @@
 //! the row that refers to it, and removed after it. The caller passes the set of blobs that rows refer to.
 
 mod backup_source;
+mod blob_store;
+mod cache_eviction;
+mod checkpoint_objects;
 mod data_dir;
 mod garbage_collection;
 mod gc_pins;
 mod instances;
+mod key_locks;
 mod layout;
+mod object_storage;
 
 pub use backup_source::BackupSource;
+pub use blob_store::{BlobStore, Reservation};
 pub use data_dir::{DataDir, DiskSpace};
 pub use garbage_collection::{GcAction, GcReport, LiveBlobs};
+pub use object_storage::ObjectStorage;

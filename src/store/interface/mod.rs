@@ -1,10 +1,12 @@
 //! [`Store`], the interface of the database. All its times come from the database's clock.
 
 mod access;
+mod blobs;
 mod idempotency;
 mod webhooks;
 
 pub use access::AccessStore;
+pub use blobs::BlobReservations;
 pub use idempotency::IdempotencyStore;
 pub use webhooks::WebhookStore;
 
@@ -21,7 +23,7 @@ use uuid::Uuid;
 /// A row of another owner is `NotFound`. A write under a lease names the lease epoch. If the epoch is not the row's
 /// current one, the write is a `Conflict` (`lease_lost`) and changes nothing.
 #[async_trait]
-pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
+pub trait Store: AccessStore + BlobReservations + IdempotencyStore + WebhookStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
@@ -126,12 +128,8 @@ pub trait Store: AccessStore + IdempotencyStore + WebhookStore {
     /// Whether the slot of the running job should go to the job of another owner: one with fewer running jobs, and with a slot time that is
     /// shorter by `time_slice`, has a queued job that may run, and the job is the last of its owner's running jobs (by priority, then by
     /// age). `max_running` is the limit of owners without one of their own. False for a job that is not running.
-    async fn is_turn_of_another_owner(
-        &self,
-        job: Uuid,
-        time_slice: Duration,
-        max_running: Option<u64>,
-    ) -> Result<bool>;
+    async fn is_turn_of_another_owner(&self, job: Uuid, time_slice: Duration, max_running: Option<u64>)
+    -> Result<bool>;
     /// Returns the job to the queue, where it waits for its owner's next turn, or performs the requested action.
     async fn preempt(&self, lease: &Lease) -> Result<()>;
     /// Returns the job to the queue after an attempt that ended in an error which is not the job's own, or performs the

@@ -211,6 +211,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(8, "idempotency keys", include_str!("../../../migrations/sqlite/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/sqlite/0009_webhooks.sql")),
         migration(10, "slot time", include_str!("../../../migrations/sqlite/0010_slot_time.sql")),
+        migration(11, "blob reservations", include_str!("../../../migrations/sqlite/0011_blob_reservations.sql")),
     ])
 }
 
@@ -226,6 +227,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(8, "idempotency keys", include_str!("../../../migrations/postgres/0008_idempotency_keys.sql")),
         migration(9, "webhooks", include_str!("../../../migrations/postgres/0009_webhooks.sql")),
         migration(10, "slot time", include_str!("../../../migrations/postgres/0010_slot_time.sql")),
+        migration(11, "blob reservations", include_str!("../../../migrations/postgres/0011_blob_reservations.sql")),
     ])
 }
 

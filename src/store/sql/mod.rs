@@ -17,6 +17,7 @@ mod adapters;
 mod api_keys;
 mod audit;
 mod batch;
+mod blob_reservations;
 mod claims;
 mod database_error;
 mod datasets;

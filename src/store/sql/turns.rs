@@ -66,8 +66,7 @@ pub async fn waiting_with_less_use<D: Dialect>(
     let rows = store.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
     let Some(mine) = turns.iter().find(|turn| turn.owner == owner).cloned() else { return Ok(Vec::new()) };
-    let has_less_use =
-        |turn: &OwnerTurn| turn.running < mine.running && turn.slot_time + time_slice <= mine.slot_time;
+    let has_less_use = |turn: &OwnerTurn| turn.running < mine.running && turn.slot_time + time_slice <= mine.slot_time;
     turns.retain(|turn| has_less_use(turn) && turn.may_start(max_running));
     Ok(turns)
 }

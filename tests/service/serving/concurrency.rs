@@ -50,7 +50,7 @@ async fn concurrent_outputs_equal_single_request_outputs() {
         let adapter = predict(&serving, "passing", &["text"]).await.unwrap().adapter.unwrap();
         let version = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap().unwrap();
         serving.invalidate_adapter(&version);
-        fixture.context.data_folder.remove_adapter(&version).unwrap();
+        fixture.context.blobs.data_dir().remove_adapter(&version).unwrap();
     }
     for client in clients {
         client.await.unwrap();

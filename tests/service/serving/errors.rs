@@ -22,7 +22,8 @@ async fn damaged_adapter_fails_without_affecting_others() {
     train(&fixture, "bad", 3, 2).await;
     let tensors = fixture
         .context
-        .data_folder
+        .blobs
+        .data_dir()
         .adapters_dir()
         .join(fixture.adapter_version("bad").await)
         .join("adapter_model.safetensors");

@@ -3,7 +3,7 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::blobs::DataDir;
+use espalier::store::blobs::{BlobStore, DataDir};
 use espalier::store::{Dataset, NewDataset, OwnerDeletion, PageRequest, Reference, Status, Store, owner_deletion};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,7 @@ on_both_databases!(
 struct Fixture {
     _root: TempDir,
     data_dir: Arc<DataDir>,
+    blobs: Arc<BlobStore>,
     store: Arc<dyn Store>,
 }
 
@@ -31,7 +32,8 @@ impl Fixture {
     fn new(db: &Database) -> Self {
         let root = tempfile::tempdir().unwrap();
         let data_dir = Arc::new(DataDir::open(&root.path().join("data")).unwrap());
-        Self { _root: root, data_dir, store: db.store() }
+        let blobs = Arc::new(BlobStore::new(Arc::clone(&data_dir), db.store(), None, 0));
+        Self { _root: root, data_dir, blobs, store: db.store() }
     }
 
     async fn add_dataset(&self, owner: &str, digits: &str) -> Dataset {
@@ -52,7 +54,7 @@ impl Fixture {
     }
 
     async fn delete(&self) -> OwnerDeletion {
-        owner_deletion::delete(&self.store, &self.data_dir, OWNER).await.unwrap()
+        owner_deletion::delete(&self.store, &self.blobs, OWNER).await.unwrap()
     }
 }
 
@@ -164,10 +166,10 @@ async fn interrupted_deletion_is_finished_by_retention(db: &Database) {
     db.add_job(new_job(dataset.id), MAX_QUEUED).await.unwrap();
     db.begin_owner_deletion(OWNER).await.unwrap();
     let policy = KEEP_ALL;
-    espalier::store::retention::apply(&fixture.store, &fixture.data_dir, &policy).await.unwrap();
+    espalier::store::retention::apply(&fixture.store, &fixture.blobs, &policy).await.unwrap();
     assert!(!db.find_owner_rows(OWNER).await.unwrap().is_empty(), "another process may be at it");
     db.advance_clock(Duration::from_secs(3600)).await.unwrap();
-    espalier::store::retention::apply(&fixture.store, &fixture.data_dir, &policy).await.unwrap();
+    espalier::store::retention::apply(&fixture.store, &fixture.blobs, &policy).await.unwrap();
     assert!(db.find_owner_rows(OWNER).await.unwrap().is_empty());
     assert!(names(fixture.data_dir.dataset_path("").as_path()).is_empty());
     let page = PageRequest { limit: 10, after: None };

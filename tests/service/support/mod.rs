@@ -2,5 +2,6 @@
 
 pub mod database;
 pub mod population;
+pub mod s3_server;
 pub mod samples;
 pub mod worker_fixture;

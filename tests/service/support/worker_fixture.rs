@@ -1,6 +1,6 @@
 //! A worker context with its own data folder and SQLite database.
 
-use espalier::store::blobs::DataDir;
+use espalier::store::blobs::{BlobStore, DataDir};
 use espalier::store::{self, DEFAULT_OWNER, Job, NewDataset, NewJob, PageRequest, Reference, Status, Store};
 use espalier::worker::{Settings, WorkerContext, run_next};
 use espalier_core::adapter::{self, lora};
@@ -59,8 +59,8 @@ impl WorkerFixture {
         };
         let context = WorkerContext {
             base: tiny_base(),
+            blobs: Arc::new(BlobStore::new(Arc::new(data_dir), Arc::clone(&store), None, 0)),
             store,
-            data_folder: Arc::new(data_dir),
             settings,
             metrics: Default::default(),
         };
@@ -127,9 +127,9 @@ impl WorkerFixture {
         let text: String =
             std::iter::once("text\tlabel\n".to_string()).chain(examples.iter().map(format_row)).collect();
         let hash = hex::encode(Sha256::digest(text.as_bytes()));
-        let file = self.context.data_folder.temp_dir().join(Uuid::now_v7().to_string());
+        let file = self.context.blobs.data_dir().temp_dir().join(Uuid::now_v7().to_string());
         std::fs::write(&file, text).unwrap();
-        self.context.data_folder.put_dataset(&file, &hash).unwrap();
+        self.context.blobs.data_dir().put_dataset(&file, &hash).unwrap();
         hash
     }
 
@@ -163,15 +163,15 @@ impl WorkerFixture {
 
     /// Number of adapter folders on disk.
     pub fn adapter_directory_count(&self) -> usize {
-        std::fs::read_dir(self.context.data_folder.adapters_dir()).unwrap().count()
+        std::fs::read_dir(self.context.blobs.data_dir().adapters_dir()).unwrap().count()
     }
 
     pub fn has_checkpoints(&self, id: Uuid) -> bool {
-        self.context.data_folder.job_checkpoint_dir(id).exists()
+        self.context.blobs.data_dir().job_checkpoint_dir(id).exists()
     }
 
     pub fn load_artifact(&self, version: &str) -> artifact::Artifact {
-        artifact::load_published(&self.context.data_folder.adapters_dir(), version, self.base()).unwrap()
+        artifact::load_published(&self.context.blobs.data_dir().adapters_dir(), version, self.base()).unwrap()
     }
 
     /// Version that an uninterrupted run of the same job publishes, computed in a separate fixture.

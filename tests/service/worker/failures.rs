@@ -20,7 +20,7 @@ async fn missing_or_damaged_dataset_fails_the_job() {
         let fixture = WorkerFixture::new().await;
         let id = fixture.queue_job(SHORT_JOB).await;
         let dataset = fixture.store().dataset("default", fixture.job(id).await.dataset_id).await.unwrap();
-        damage(&fixture.context.data_folder.dataset_path(&dataset.hash));
+        damage(&fixture.context.blobs.data_dir().dataset_path(&dataset.hash));
         run_next(&fixture.context).await.unwrap();
         let job = fixture.job(id).await;
         assert_eq!(job.status, Status::Failed);
@@ -71,7 +71,7 @@ async fn job_for_another_base_fails() {
 async fn internal_error_is_retried_up_to_max_attempts() {
     let fixture = WorkerFixture::new().await;
     let id = fixture.queue_job(SHORT_JOB).await;
-    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "not a folder").unwrap();
+    fs::write(fixture.context.blobs.data_dir().job_checkpoint_dir(id), "not a folder").unwrap();
     for attempt in 1..=3 {
         assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id));
         let job = fixture.job(id).await;
@@ -89,9 +89,9 @@ async fn internal_error_is_retried_up_to_max_attempts() {
 async fn job_succeeds_once_the_internal_error_is_fixed() {
     let fixture = WorkerFixture::new().await;
     let id = fixture.queue_job(SHORT_JOB).await;
-    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "not a folder").unwrap();
+    fs::write(fixture.context.blobs.data_dir().job_checkpoint_dir(id), "not a folder").unwrap();
     run_next(&fixture.context).await.unwrap();
-    fs::remove_file(fixture.context.data_folder.job_checkpoint_dir(id)).unwrap();
+    fs::remove_file(fixture.context.blobs.data_dir().job_checkpoint_dir(id)).unwrap();
     fixture.store().advance_clock(MAX_BACKOFF).await.unwrap();
     run_next(&fixture.context).await.unwrap();
     let job = fixture.job(id).await;

@@ -42,7 +42,7 @@ async fn repeatedly_abandoned_job_is_bit_identical_to_an_uninterrupted_one() {
         let time_limit = Duration::from_millis(20 + random.uniform_below(400) as u64);
         if tokio::time::timeout(time_limit, run_next(&context)).await.is_err() {
             abandoned += 1;
-            fixture.store().expire_leases_of_instance(fixture.context.data_folder.instance_id()).await.unwrap();
+            fixture.store().expire_leases_of_instance(fixture.context.blobs.data_dir().instance_id()).await.unwrap();
         }
     }
     let job = fixture.job(id).await;

@@ -48,6 +48,9 @@ pub struct AdapterFiles {
 }
 
 impl AdapterFiles {
+    /// Names of the files: configuration, weights and manifest. Sorted, the order of the version's hash.
+    pub const NAMES: [&'static str; 3] = [CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE];
+
     /// # Errors
     /// `Invalid` (`adapter_tensors`) if a tensor has values that are not finite.
     pub fn from_artifact(artifact: &Artifact, summary: &BaseSummary) -> Result<Self> {
@@ -81,9 +84,10 @@ impl AdapterFiles {
         })
     }
 
-    /// The files sorted by name, the order of the version's hash.
+    /// The files in the order of [`Self::NAMES`].
     pub fn named_files(&self) -> [(&'static str, &[u8]); 3] {
-        [(CONFIG_FILE, &self.config), (WEIGHTS_FILE, &self.weights), (MANIFEST_FILE, &self.manifest)]
+        let [config, weights, manifest] = Self::NAMES;
+        [(config, &self.config), (weights, &self.weights), (manifest, &self.manifest)]
     }
 
     /// Hexadecimal sha256 over the names and hashes of the files.
@@ -175,7 +179,8 @@ pub fn load_published(root: &Path, version: &str, base: &BaseModel) -> Result<Ar
     load_with_summary(root, version, &BaseSummary::from_base(base))
 }
 
-pub(super) fn publish_files(files: &AdapterFiles, root: &Path, scratch_root: &Path) -> Result<PublishedAdapter> {
+/// Writes files to a folder under `root` as [`publish_artifact`] does, without a check of what they say.
+pub fn publish_files(files: &AdapterFiles, root: &Path, scratch_root: &Path) -> Result<PublishedAdapter> {
     let (version, bytes) = (files.version(), files.total_bytes());
     let version_dir = root.join(&version);
     if is_intact(&version_dir, &version) {

@@ -22,7 +22,9 @@ mod testing;
 pub use crate::adapter::tensor_spec::CONFIG_FILE;
 pub use archive::ImportLimits;
 pub use base::{BaseModelId, BaseSummary};
-pub use folder::{PriorFolder, PublishedAdapter, WEIGHTS_FILE, load_published, publish_artifact};
+pub use folder::{
+    AdapterFiles, PriorFolder, PublishedAdapter, WEIGHTS_FILE, load_published, publish_artifact, publish_files,
+};
 pub use import::{ImportRequest, ImportSource, fetch_from_hub, import, import_source};
 pub use loaded_adapter::LoadedAdapter;
 pub use manifest::{AdapterManifest, Artifact, MANIFEST_FILE, Probe};

@@ -1,0 +1,356 @@
+//! [`BlobStore`]: the blobs of the service, in a data directory alone, or in object storage with the data directory as a cache.
+//!
+//! Keys in object storage, under the prefix of `--blob-store`:
+//!
+//! ```text
+//! datasets/<sha256>
+//! adapters/<version>/adapter_config.json, adapter_model.safetensors, espalier.json
+//! checkpoints/<job>/<step>-<sha256>.tar
+//! quarantine/…             objects whose content is not what their key says
+//! ```
+//!
+//! A blob is uploaded before the row that refers to it is added, and deleted after that row. A reservation in the database keeps other
+//! hosts from deleting a blob whose row is about to be added ([`BlobReservations`](crate::store::BlobReservations)). A blob in the data
+//! directory is verified when it is downloaded, and again by those who read it.
+
+use super::data_dir::DataDir;
+use super::garbage_collection::{GcAction, GcReport, LiveBlobs};
+use super::key_locks::KeyLocks;
+use super::layout::is_sha256_hex;
+use super::object_storage::{Download, ObjectStorage};
+use crate::store::interface::Store;
+use crate::store::model::BlobKind;
+use espalier_core::artifact::{AdapterFiles, PublishedAdapter};
+use espalier_core::error::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Time in which the row of an uploaded blob must be added.
+const RESERVATION: Duration = Duration::from_secs(3600);
+/// Time after which another process may repeat the deletion of a blob. Longer than all retries of a call.
+const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Delay before a blob that is being deleted is reserved again.
+const RESERVATION_DELAY: Duration = Duration::from_millis(200);
+/// Downloads of a blob before its object counts as damaged.
+const DOWNLOADS: usize = 3;
+
+/// Protects a blob of object storage from deletion until it is released, or for an hour.
+#[must_use = "the reservation has to be released"]
+pub struct Reservation(Option<(Arc<dyn Store>, Uuid)>);
+
+impl Reservation {
+    /// Ends the protection, once a row refers to the blob.
+    pub async fn release(self) {
+        if let Some((store, id)) = self.0
+            && let Err(error) = store.release_blob(id).await
+        {
+            tracing::warn!(%error, "the reservation of a blob stays until its time is over");
+        }
+    }
+}
+
+/// The blobs that rows refer to.
+pub struct BlobStore {
+    data_dir: Arc<DataDir>,
+    store: Arc<dyn Store>,
+    objects: Option<ObjectStorage>,
+    /// Bytes of datasets and adapters in the data directory, if it is a cache.
+    cache_bytes: u64,
+    downloads: KeyLocks,
+}
+
+impl BlobStore {
+    /// Without object storage the data directory holds all blobs, and `cache_bytes` has no effect.
+    pub fn new(
+        data_dir: Arc<DataDir>,
+        store: Arc<dyn Store>,
+        objects: Option<ObjectStorage>,
+        cache_bytes: u64,
+    ) -> Self {
+        Self { data_dir, store, objects, cache_bytes, downloads: KeyLocks::default() }
+    }
+
+    /// Directory of this process, for everything that is not a blob.
+    pub fn data_dir(&self) -> &Arc<DataDir> {
+        &self.data_dir
+    }
+
+    pub(super) fn objects(&self) -> Option<&ObjectStorage> {
+        self.objects.as_ref()
+    }
+
+    /// Path of the file of a dataset, downloaded if it is not in the data directory. There is no file at the path if there is none in
+    /// object storage either.
+    pub async fn dataset(&self, hash: &str) -> Result<PathBuf> {
+        let path = self.data_dir.dataset_path(hash);
+        if let Some(objects) = &self.objects
+            && !self.data_dir.mark_used(&path)
+        {
+            let _guard = self.downloads.lock(hash).await;
+            if !self.data_dir.mark_used(&path) {
+                self.download_dataset(objects, hash).await?;
+            }
+        }
+        Ok(path)
+    }
+
+    async fn download_dataset(&self, objects: &ObjectStorage, hash: &str) -> Result<()> {
+        let key = dataset_key(hash);
+        for _ in 0..DOWNLOADS {
+            let temporary = self.data_dir.temp_dir().join(Uuid::now_v7().to_string());
+            match objects.download(&key, &temporary).await? {
+                Download::Missing => return Ok(()),
+                Download::Done(found) if found == hash => {
+                    let (data_dir, hash) = (Arc::clone(&self.data_dir), hash.to_string());
+                    blocking("keeping a downloaded dataset", move || data_dir.put_dataset(&temporary, &hash)).await?;
+                    return self.evict().await;
+                }
+                Download::Done(found) => {
+                    tracing::warn!(key, found, "a downloaded dataset is damaged; downloading it again");
+                    drop(tokio::fs::remove_file(&temporary).await);
+                }
+            }
+        }
+        objects.quarantine(&key).await
+    }
+
+    /// Keeps a complete file whose sha256 is `hash`. Release the reservation once its row is added.
+    pub async fn put_dataset(&self, file: PathBuf, hash: &str) -> Result<Reservation> {
+        let (data_dir, name) = (Arc::clone(&self.data_dir), hash.to_string());
+        let path = blocking("storing a dataset", move || data_dir.put_dataset(&file, &name)).await?;
+        let Some(objects) = &self.objects else { return Ok(Reservation(None)) };
+        let reservation = self.reserve(BlobKind::Dataset, hash).await?;
+        let key = dataset_key(hash);
+        if !objects.contains(&key).await? {
+            objects.upload(&key, &path).await?;
+        }
+        self.evict().await?;
+        Ok(reservation)
+    }
+
+    /// Removes the file of a dataset without a row, unless its row may be about to be added again.
+    pub async fn remove_dataset(&self, hash: &str) -> Result<()> {
+        let (data_dir, name) = (Arc::clone(&self.data_dir), hash.to_string());
+        blocking("removing a dataset", move || data_dir.remove_dataset(&name)).await?;
+        match &self.objects {
+            Some(objects) => self.delete_blob(objects, BlobKind::Dataset, hash, &[dataset_key(hash)]).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Directory with one folder for each adapter version, in which `version` is, unless it is not in object storage either.
+    pub async fn adapters_dir(&self, version: &str) -> Result<PathBuf> {
+        let dir = self.data_dir.adapters_dir();
+        let folder = dir.join(version);
+        if let Some(objects) = &self.objects
+            && !self.data_dir.mark_used(&folder)
+        {
+            let _guard = self.downloads.lock(version).await;
+            if !self.data_dir.mark_used(&folder) {
+                self.download_adapter(objects, version).await?;
+            }
+        }
+        Ok(dir)
+    }
+
+    async fn download_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
+        for _ in 0..DOWNLOADS {
+            let [config, weights, manifest] = adapter_keys(version);
+            let (config, weights, manifest) =
+                tokio::try_join!(objects.get(&config), objects.get(&weights), objects.get(&manifest))?;
+            let (Some(config), Some(weights), Some(manifest)) = (config, weights, manifest) else { return Ok(()) };
+            let files = AdapterFiles { config, weights, manifest };
+            if files.version() != version {
+                tracing::warn!(version, "a downloaded adapter is damaged; downloading it again");
+                continue;
+            }
+            let data_dir = Arc::clone(&self.data_dir);
+            blocking("keeping a downloaded adapter", move || data_dir.put_adapter_files(&files)).await?;
+            return self.evict().await;
+        }
+        for key in adapter_keys(version) {
+            objects.quarantine(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes an adapter folder and protects it from removal until its row is added. `write` gets the directory of all adapters and a
+    /// temporary directory. Release the reservation once the row is added.
+    pub async fn put_adapter(
+        &self,
+        write: impl Fn(&Path, &Path) -> Result<PublishedAdapter> + Send + 'static,
+    ) -> Result<(PublishedAdapter, Reservation)> {
+        let data_dir = Arc::clone(&self.data_dir);
+        let published = blocking("writing an adapter", move || data_dir.put_adapter(write)).await?;
+        let Some(objects) = &self.objects else { return Ok((published, Reservation(None))) };
+        let reservation = self.reserve(BlobKind::Adapter, &published.version).await?;
+        self.upload_adapter(objects, &published.version).await?;
+        self.evict().await?;
+        Ok((published, reservation))
+    }
+
+    async fn upload_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
+        let keys = adapter_keys(version);
+        // The last key is uploaded last: where it is, the others are.
+        if objects.contains(&keys[2]).await? {
+            return Ok(());
+        }
+        let folder = self.data_dir.adapters_dir().join(version);
+        for key in keys {
+            let name = key.rsplit('/').next().unwrap_or_default();
+            objects.upload(&key, &folder.join(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of an adapter without a row, unless its row may be about to be added again.
+    pub async fn remove_adapter(&self, version: &str) -> Result<()> {
+        let (data_dir, name) = (Arc::clone(&self.data_dir), version.to_string());
+        blocking("removing an adapter", move || data_dir.remove_adapter(&name)).await?;
+        match &self.objects {
+            Some(objects) => {
+                self.delete_blob(objects, BlobKind::Adapter, version, &adapter_keys(version)).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes all cached features of this data directory, except those that are being written.
+    pub async fn clear_feature_cache(&self) -> Result<()> {
+        let data_dir = Arc::clone(&self.data_dir);
+        blocking("clearing the feature cache", move || data_dir.clear_feature_cache()).await
+    }
+
+    /// Moves a blob of the data directory away whose content is not what its name says, so that the next access downloads it. Returns
+    /// false without object storage: then there is no other copy.
+    pub async fn quarantine(&self, kind: BlobKind, name: &str) -> Result<bool> {
+        if self.objects.is_none() {
+            return Ok(false);
+        }
+        tracing::warn!(kind = kind.as_str(), name, "a blob in the data folder is damaged; it is downloaded again");
+        let (data_dir, name) = (Arc::clone(&self.data_dir), name.to_string());
+        blocking("removing a damaged blob", move || data_dir.discard(kind, &name)).await?;
+        Ok(true)
+    }
+
+    /// Removes the blobs that no row refers to.
+    pub async fn collect_garbage(&self, live: Arc<LiveBlobs>, min_age: Duration, action: GcAction) -> Result<GcReport> {
+        let (data_dir, in_directory) = (Arc::clone(&self.data_dir), Arc::clone(&live));
+        let found =
+            blocking("collecting garbage", move || data_dir.garbage_collect(&in_directory, min_age, action)).await?;
+        match &self.objects {
+            // What object storage has counts, not the copies.
+            Some(objects) => self.collect_objects(objects, &live, action).await,
+            None => Ok(found),
+        }
+    }
+
+    async fn collect_objects(&self, objects: &ObjectStorage, live: &LiveBlobs, action: GcAction) -> Result<GcReport> {
+        let mut report = GcReport::default();
+        let mut by_adapter: BTreeMap<String, (Vec<String>, u64)> = BTreeMap::new();
+        for object in objects.list("datasets").await? {
+            let Some(hash) = object.key.strip_prefix("datasets/").filter(|hash| is_sha256_hex(hash)) else { continue };
+            if !live.dataset_hashes.contains(hash)
+                && self
+                    .collect_blob(objects, BlobKind::Dataset, hash, std::slice::from_ref(&object.key), action)
+                    .await?
+            {
+                report.datasets += 1;
+                report.bytes += object.bytes;
+            }
+        }
+        for object in objects.list("adapters").await? {
+            let version = object.key.split('/').nth(1).filter(|version| is_sha256_hex(version));
+            if let Some(version) = version.filter(|version| !live.adapter_versions.contains(*version)) {
+                let (keys, bytes) = by_adapter.entry(version.to_string()).or_default();
+                keys.push(object.key.clone());
+                *bytes += object.bytes;
+            }
+        }
+        for (version, (keys, bytes)) in by_adapter {
+            if self.collect_blob(objects, BlobKind::Adapter, &version, &keys, action).await? {
+                report.adapters += 1;
+                report.bytes += bytes;
+            }
+        }
+        let mut finished = BTreeSet::new();
+        for object in objects.list("checkpoints").await? {
+            let job = object.key.split('/').nth(1).and_then(|job| Uuid::parse_str(job).ok());
+            if let Some(job) = job.filter(|job| !live.resumable_jobs.contains(job)) {
+                if action == GcAction::Remove {
+                    objects.delete(&object.key).await?;
+                }
+                finished.insert(job);
+                report.bytes += object.bytes;
+            }
+        }
+        report.checkpoints = finished.len();
+        if action == GcAction::Remove {
+            self.store.delete_expired_reservations().await?;
+        }
+        Ok(report)
+    }
+
+    async fn collect_blob(
+        &self,
+        objects: &ObjectStorage,
+        kind: BlobKind,
+        name: &str,
+        keys: &[String],
+        action: GcAction,
+    ) -> Result<bool> {
+        match action {
+            GcAction::Remove => self.delete_blob(objects, kind, name, keys).await,
+            GcAction::Report => Ok(true),
+        }
+    }
+
+    /// Deletes the objects of a blob, unless a row refers to it or it is reserved. Returns whether they are deleted.
+    async fn delete_blob(&self, objects: &ObjectStorage, kind: BlobKind, name: &str, keys: &[String]) -> Result<bool> {
+        if !self.store.begin_blob_deletion(kind, name, DELETION_TIMEOUT).await? {
+            return Ok(false);
+        }
+        // In reverse order: the last key says that the others are there.
+        for key in keys.iter().rev() {
+            objects.delete(key).await?;
+        }
+        self.store.finish_blob_deletion(kind, name).await?;
+        Ok(true)
+    }
+
+    /// Reserves a blob. Waits while it is being deleted.
+    async fn reserve(&self, kind: BlobKind, name: &str) -> Result<Reservation> {
+        loop {
+            if let Some(id) = self.store.reserve_blob(kind, name, RESERVATION).await? {
+                return Ok(Reservation(Some((Arc::clone(&self.store), id))));
+            }
+            tokio::time::sleep(RESERVATION_DELAY).await;
+        }
+    }
+
+    /// Keeps the data directory within its limit.
+    async fn evict(&self) -> Result<()> {
+        let (data_dir, limit) = (Arc::clone(&self.data_dir), self.cache_bytes);
+        blocking("evicting blobs", move || data_dir.evict(limit)).await
+    }
+}
+
+/// Runs a function of the file system on a thread where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    function: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(function).await.context(operation)?
+}
+
+fn dataset_key(hash: &str) -> String {
+    format!("datasets/{hash}")
+}
+
+/// Keys of the files of an adapter: configuration, weights, manifest.
+fn adapter_keys(version: &str) -> [String; 3] {
+    AdapterFiles::NAMES.map(|name| format!("adapters/{version}/{name}"))
+}

@@ -1,0 +1,169 @@
+//! Checkpoints in object storage, from which a job resumes on another host.
+//!
+//! An object is an archive of the checkpoint folder of a job. Its key names the step and the sha256 of the archive. A checkpoint of any
+//! step gives the same result, so a worker that has lost its lease does no harm by uploading an older one.
+
+use super::blob_store::{BlobStore, blocking};
+use super::object_storage::{Download, ListedObject, ObjectStorage};
+use espalier_core::durable_fs;
+use espalier_core::error::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// File in a checkpoint folder with the step that is at least in it.
+const STEP_FILE: &str = "step";
+/// Attempts to archive a folder from which the job removes old checkpoints meanwhile.
+const ARCHIVE_ATTEMPTS: usize = 20;
+
+/// A checkpoint in a listing.
+struct StoredCheckpoint {
+    key: String,
+    step: u64,
+    sha256: String,
+}
+
+impl BlobStore {
+    /// Uploads the checkpoints of a job, the newest of which is that of `step`, and deletes the older ones in object storage. Does nothing
+    /// without object storage.
+    pub async fn upload_checkpoint(&self, job: Uuid, step: u64) -> Result<()> {
+        let Some(objects) = self.objects() else { return Ok(()) };
+        let folder = self.data_dir().job_checkpoint_dir(job);
+        let archive = self.data_dir().temp_dir().join(format!("{}.tar", Uuid::now_v7()));
+        let path = archive.clone();
+        let sha256 = blocking("archiving a checkpoint", move || write_archive(&folder, &path, step)).await?;
+        let key = format!("checkpoints/{job}/{step:012}-{sha256}.tar");
+        let uploaded = objects.upload(&key, &archive).await;
+        drop(tokio::fs::remove_file(&archive).await);
+        uploaded?;
+        for older in list(objects, job).await?.iter().filter(|stored| stored.step < step) {
+            objects.delete(&older.key).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the newest checkpoint of a job into the data directory, unless the one that is there is as new. Does nothing without object
+    /// storage.
+    pub async fn download_checkpoint(&self, job: Uuid) -> Result<()> {
+        let Some(objects) = self.objects() else { return Ok(()) };
+        let folder = self.data_dir().job_checkpoint_dir(job);
+        let local_step = fs::read_to_string(folder.join(STEP_FILE)).ok().and_then(|step| step.trim().parse().ok());
+        let mut stored = list(objects, job).await?;
+        stored.retain(|stored| local_step.is_none_or(|step: u64| stored.step > step));
+        for checkpoint in stored.iter().rev() {
+            let archive = self.data_dir().temp_dir().join(format!("{}.tar", Uuid::now_v7()));
+            match objects.download(&checkpoint.key, &archive).await? {
+                Download::Done(sha256) if sha256 == checkpoint.sha256 => {
+                    let (folder, temp_dir) = (folder.clone(), self.data_dir().temp_dir());
+                    tracing::info!(step = checkpoint.step, "resuming from a checkpoint in object storage");
+                    return blocking("unpacking a checkpoint", move || unpack(&archive, &folder, &temp_dir)).await;
+                }
+                Download::Done(_) => {
+                    tracing::warn!(
+                        key = checkpoint.key,
+                        "a checkpoint in object storage is damaged; using an older one"
+                    );
+                    drop(tokio::fs::remove_file(&archive).await);
+                    objects.quarantine(&checkpoint.key).await?;
+                }
+                Download::Missing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the checkpoints of a finished job.
+    pub async fn remove_checkpoints(&self, job: Uuid) -> Result<()> {
+        let data_dir = self.data_dir().clone();
+        blocking("removing checkpoints", move || data_dir.remove_checkpoints(job)).await?;
+        if let Some(objects) = self.objects() {
+            for checkpoint in list(objects, job).await? {
+                objects.delete(&checkpoint.key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checkpoints of a job in object storage, oldest first.
+async fn list(objects: &ObjectStorage, job: Uuid) -> Result<Vec<StoredCheckpoint>> {
+    let parse = |object: ListedObject| {
+        let (step, sha256) = object.key.rsplit('/').next()?.strip_suffix(".tar")?.split_once('-')?;
+        Some(StoredCheckpoint { step: step.parse().ok()?, sha256: sha256.to_string(), key: object.key.clone() })
+    };
+    let mut stored: Vec<_> = objects.list(&format!("checkpoints/{job}")).await?.into_iter().filter_map(parse).collect();
+    stored.sort_by_key(|checkpoint| checkpoint.step);
+    Ok(stored)
+}
+
+/// Archives a folder into a file and returns its sha256. A checkpoint's manifest is written after its other files, so an archive of
+/// everything that was listed has a complete checkpoint.
+fn write_archive(folder: &Path, archive: &Path, step: u64) -> Result<String> {
+    durable_fs::write_atomically(folder, STEP_FILE, step.to_string().as_bytes())
+        .context("writing the step of a checkpoint")?;
+    for _ in 0..ARCHIVE_ATTEMPTS {
+        match try_write_archive(folder, archive) {
+            Err(error) if error.kind() == ErrorKind::NotFound && folder.exists() => {}
+            written => return written.context("archiving a checkpoint"),
+        }
+    }
+    Err(io::Error::from(ErrorKind::NotFound)).context("archiving a checkpoint that changes all the time")
+}
+
+fn try_write_archive(folder: &Path, archive: &Path) -> io::Result<String> {
+    let mut builder = tar::Builder::new(File::create(archive)?);
+    for file in files_below(folder, Path::new(""))? {
+        let opened = File::open(folder.join(&file))?;
+        // The file of metrics rows may grow meanwhile; a checkpoint names the rows that it needs.
+        let bytes = opened.metadata()?.len();
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes);
+        header.set_mode(0o600);
+        builder.append_data(&mut header, &file, opened.take(bytes))?;
+    }
+    builder.into_inner()?.sync_all()?;
+    sha256(File::open(archive)?)
+}
+
+/// Paths of the files of a folder, relative to it. Files that are still being written have names that begin with a dot.
+fn files_below(folder: &Path, prefix: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder.join(prefix))? {
+        let entry = entry?;
+        let path = prefix.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => found.extend(files_below(folder, &path)?),
+            false if entry.file_name().to_string_lossy().starts_with('.') => {}
+            false => found.push(path),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn sha256(mut file: File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Replaces a folder by the content of an archive, which is deleted.
+fn unpack(archive: &Path, folder: &Path, temp_dir: &Path) -> Result<()> {
+    let (staging, replaced) = (temp_dir.join(Uuid::now_v7().to_string()), temp_dir.join(Uuid::now_v7().to_string()));
+    let unpack = || -> io::Result<()> {
+        fs::create_dir(&staging)?;
+        tar::Archive::new(File::open(archive)?).unpack(&staging)?;
+        durable_fs::ignore_not_found(fs::rename(folder, &replaced))?;
+        fs::rename(&staging, folder)?;
+        durable_fs::ignore_not_found(fs::remove_dir_all(&replaced))?;
+        durable_fs::remove_file_if_exists(archive)
+    };
+    unpack().context("unpacking a checkpoint")
+}
