@@ -27,6 +27,8 @@ RUN useradd --system --uid 10001 --user-group --home-dir /data --shell /usr/sbin
     && install -d -o espalier -g espalier -m 750 /data
 COPY --from=model /models /models
 COPY --from=build /usr/local/bin/espalier /usr/local/bin/espalier
+# For object storage over HTTPS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 
 # A container listens on all addresses, so the server refuses to start without an API key (ESPALIER_API_KEYS or
 # ESPALIER_API_KEYS_FILE).

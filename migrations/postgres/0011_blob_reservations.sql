@@ -1,7 +1,7 @@
 -- Blobs of object storage whose rows are about to be added.
 create table blob_reservations (
     id uuid primary key,
-    -- dataset, adapter
+    -- dataset, adapter, or all while a backup copies them
     kind text not null,
     -- sha256
     name text not null,

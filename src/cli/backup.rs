@@ -42,7 +42,8 @@ pub struct RestoreArgs {
 
 pub fn create(args: &BackupArgs) -> CliResult {
     let database_url = args.storage.resolve_database_url()?;
-    let backup = backup::create(database_url.expose(), &args.storage.data_dir, &args.target);
+    let objects = args.storage.object_storage()?;
+    let backup = backup::create(database_url.expose(), &args.storage.data_dir, objects.as_ref(), &args.target);
     let manifest = new_runtime()?.block_on(backup)?;
     let mut output = new_output(args.json);
     output.write_line(format!("{}: {}", args.target.display(), describe(&manifest)))?;
@@ -52,9 +53,11 @@ pub fn create(args: &BackupArgs) -> CliResult {
 
 pub fn restore(args: &RestoreArgs) -> CliResult {
     let database_url = args.storage.resolve_database_url()?;
+    let objects = args.storage.object_storage()?;
     let target = RestoreTarget {
         database_url: database_url.expose(),
         data_dir: &args.storage.data_dir,
+        objects: objects.as_ref(),
         existing_rows: if args.replace { ExistingRows::Replace } else { ExistingRows::Refuse },
     };
     let manifest = new_runtime()?.block_on(backup::restore(&args.source, target))?;

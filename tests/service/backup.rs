@@ -42,7 +42,7 @@ impl Installation {
     }
 
     async fn backup(&self, target: &Path) -> espalier_core::error::Result<backup::Manifest> {
-        backup::create(self.database.url(), &self.data_dir(), target).await
+        backup::create(self.database.url(), &self.data_dir(), None, target).await
     }
 
     async fn restore(
@@ -51,7 +51,7 @@ impl Installation {
         existing_rows: ExistingRows,
     ) -> espalier_core::error::Result<backup::Manifest> {
         let data_dir = self.data_dir();
-        backup::restore(source, RestoreTarget { database_url: self.database.url(), data_dir: &data_dir, existing_rows })
+        backup::restore(source, RestoreTarget { database_url: self.database.url(), data_dir: &data_dir, objects: None, existing_rows })
             .await
     }
 }

@@ -31,6 +31,7 @@ macro_rules! on_both_databases {
 mod access;
 mod adapters;
 mod attempts;
+mod blob_store;
 mod blobs;
 mod claiming;
 mod connections;

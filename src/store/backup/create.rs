@@ -2,7 +2,7 @@
 
 use super::files::{self, DigestWriter, FileDigest};
 use super::manifest::{Manifest, TableManifest};
-use crate::store::blobs::BackupSource;
+use crate::store::blobs::{BackupSource, ObjectStorage};
 use crate::store::sql::dump::{self, Dump, Table};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Error, Result};
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Attempts to copy the checkpoints of a job that writes new ones meanwhile.
@@ -26,12 +27,20 @@ struct References {
     resumable_jobs: BTreeSet<Uuid>,
 }
 
-/// Writes the rows of a database and the blobs of a data folder into a new folder. Servers may run meanwhile. The folder appears when it
-/// is complete; until then its name ends in `.partial`.
+/// Time in which no blob of object storage is deleted, if a backup does not end by itself.
+const RESERVATION: Duration = Duration::from_secs(24 * 3600);
+
+/// Writes the rows of a database and the blobs of a data folder, or of object storage, into a new folder. Servers may run meanwhile. The
+/// folder appears when it is complete; until then its name ends in `.partial`.
 ///
 /// # Errors
 /// `Conflict` (`backup_exists`); `Invalid` if the database or the data folder is not one of this version.
-pub async fn create(database_url: &str, data_dir: &Path, target: &Path) -> Result<Manifest> {
+pub async fn create(
+    database_url: &str,
+    data_dir: &Path,
+    objects: Option<&ObjectStorage>,
+    target: &Path,
+) -> Result<Manifest> {
     if target.symlink_metadata().is_ok() {
         let detail = format!("{} exists already: give the name of a new folder", target.display());
         return Err(Error::conflict("backup_exists", detail));
@@ -42,6 +51,13 @@ pub async fn create(database_url: &str, data_dir: &Path, target: &Path) -> Resul
     let source = BackupSource::lock(data_dir)?;
     let mut database = dump::open_snapshot(database_url).await?;
     let schema_version = check_schema_version(database.as_mut()).await?;
+    let mut reservation = None;
+    if objects.is_some() {
+        database.commit().await?;
+        let store = crate::store::connect(database_url).await?;
+        reservation = Some((store.reserve_all_blobs(RESERVATION).await?, store));
+        database = dump::open_snapshot(database_url).await?;
+    }
     fs::create_dir_all(partial.join("rows")).with_context(|| format!("creating {}", partial.display()))?;
     let kind = if database_url.starts_with("sqlite") { "sqlite" } else { "postgres" };
     let mut manifest = Manifest::new(schema_version, kind, database.now().await?);
@@ -52,8 +68,17 @@ pub async fn create(database_url: &str, data_dir: &Path, target: &Path) -> Resul
         manifest.files.insert(format!("rows/{}.jsonl", table.name), exported.1);
     }
     database.commit().await?;
+    for folder in ["datasets", "adapters", "checkpoints"] {
+        fs::create_dir_all(partial.join(folder)).with_context(|| format!("creating {}", partial.display()))?;
+    }
+    if let Some(objects) = objects {
+        download_blobs(objects, &source, &partial, &references).await?;
+    }
     let copied = copy_blobs(&source, &partial, &references, &mut manifest);
     copied.context("copying the files of the data folder")?;
+    if let Some((reservation, store)) = reservation {
+        store.release_blob(reservation).await?;
+    }
     sync_dirs(&partial).context("syncing the backup")?;
     manifest.write(&partial)?;
     fs::rename(&partial, target).with_context(|| format!("renaming the backup to {}", target.display()))?;
@@ -137,18 +162,44 @@ impl References {
     }
 }
 
+/// Writes the blobs that are not in the data folder into the backup, and the newest checkpoints.
+async fn download_blobs(
+    objects: &ObjectStorage,
+    source: &BackupSource,
+    partial: &Path,
+    references: &References,
+) -> Result<()> {
+    for hash in &references.dataset_hashes {
+        if !source.dataset_path(hash).exists() {
+            objects.copy_dataset(hash, &partial.join("datasets").join(hash)).await?;
+        }
+    }
+    for version in &references.adapter_versions {
+        if !source.adapter_dir(version).exists() {
+            objects.copy_adapter(version, &partial.join("adapters").join(version)).await?;
+        }
+    }
+    for job in &references.resumable_jobs {
+        objects.copy_checkpoint(*job, &partial.join("checkpoints").join(job.to_string())).await?;
+    }
+    Ok(())
+}
+
+/// Copies blobs from the data folder, and digests those that were downloaded.
 fn copy_blobs(
     source: &BackupSource,
     partial: &Path,
     references: &References,
     manifest: &mut Manifest,
 ) -> io::Result<()> {
-    for folder in ["datasets", "adapters", "checkpoints"] {
-        fs::create_dir_all(partial.join(folder))?;
-    }
     for hash in &references.dataset_hashes {
         let path = format!("datasets/{hash}");
-        match files::copy(&source.dataset_path(hash), &partial.join(&path)) {
+        let target = partial.join(&path);
+        let copied = match target.exists() {
+            true => files::digest(&target),
+            false => files::copy(&source.dataset_path(hash), &target),
+        };
+        match copied {
             Ok(digest) => {
                 if digest.sha256 != *hash {
                     manifest.damaged.push(path.clone());
@@ -163,7 +214,12 @@ fn copy_blobs(
         let path = format!("adapters/{version}");
         let mut copied = BTreeMap::new();
         let mut insert = |name: String, digest: FileDigest| drop(copied.insert(name, digest));
-        match files::copy_dir(&source.adapter_dir(version), &partial.join(&path), &mut insert) {
+        let target = partial.join(&path);
+        let result = match target.exists() {
+            true => files::digest_dir(&target, &mut insert),
+            false => files::copy_dir(&source.adapter_dir(version), &target, &mut insert),
+        };
+        match result {
             Ok(()) if adapter_version(&copied) == *version => {}
             Ok(()) => manifest.damaged.push(path.clone()),
             Err(error) if error.kind() == ErrorKind::NotFound => manifest.damaged.push(path.clone()),
@@ -188,6 +244,10 @@ fn adapter_version(files: &BTreeMap<String, FileDigest>) -> String {
 /// has a complete checkpoint.
 fn copy_checkpoints(source: &BackupSource, partial: &Path, job: Uuid, manifest: &mut Manifest) -> io::Result<()> {
     let (from, target) = (source.checkpoint_dir(job), partial.join("checkpoints").join(job.to_string()));
+    if target.exists() {
+        let mut insert = |name: String, digest| drop(manifest.files.insert(format!("checkpoints/{job}/{name}"), digest));
+        return files::digest_dir(&target, &mut insert);
+    }
     for _ in 0..CHECKPOINT_ATTEMPTS {
         let mut copied = Vec::new();
         remove_dir_if_exists(&target)?;

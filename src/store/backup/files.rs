@@ -95,3 +95,19 @@ pub fn copy_dir(from: &Path, to: &Path, copied: &mut dyn FnMut(String, FileDiges
     }
     Ok(())
 }
+
+/// Digests the files of a folder and of the folders in it. Calls `found` with the path of each file relative to the folder.
+pub fn digest_dir(dir: &Path, found: &mut dyn FnMut(String, FileDigest)) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        match entry.file_type()?.is_dir() {
+            true => {
+                let mut nested = |path: String, digest| found(format!("{name}/{path}"), digest);
+                digest_dir(&entry.path(), &mut nested)?;
+            }
+            false => found(name, digest(&entry.path())?),
+        }
+    }
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 use super::files;
 use super::manifest::{Manifest, TableManifest};
-use crate::store::blobs::DataDir;
+use crate::store::blobs::{BlobStore, DataDir, ObjectStorage, Reservation};
 use crate::store::sql::dump::{self, Column, Dump, Table};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Error, Result};
@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Component, Path};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Largest number of rows, and about the largest number of bytes, in one statement.
@@ -34,6 +35,8 @@ pub enum ExistingRows {
 pub struct RestoreTarget<'a> {
     pub database_url: &'a str,
     pub data_dir: &'a Path,
+    /// Where the blobs go beside the data folder.
+    pub objects: Option<&'a ObjectStorage>,
     pub existing_rows: ExistingRows,
 }
 
@@ -52,11 +55,19 @@ pub async fn restore(backup: &Path, target: RestoreTarget<'_>) -> Result<Manifes
         return Err(Error::conflict("data_folder_in_use", detail));
     }
     // Makes the tables.
-    drop(crate::store::connect(target.database_url).await?);
+    let store = crate::store::connect(target.database_url).await?;
+    if target.existing_rows == ExistingRows::Refuse {
+        let mut database = dump::open_writer(target.database_url).await?;
+        let tables = database.tables().await?;
+        clear(database.as_mut(), &tables, target.existing_rows).await?;
+        database.commit().await?;
+    }
+    let data_dir = Arc::new(data_dir);
+    let blobs = BlobStore::new(Arc::clone(&data_dir), store, target.objects.cloned(), u64::MAX);
+    let reservations = copy_blobs(backup, &manifest, &blobs).await?;
     let mut database = dump::open_writer(target.database_url).await?;
     let tables = database.tables().await?;
     clear(database.as_mut(), &tables, target.existing_rows).await?;
-    copy_blobs(backup, &manifest, &data_dir)?;
     for table in &tables {
         if let Some(saved) = manifest.tables.iter().find(|saved| saved.name == table.name) {
             import_table(database.as_mut(), backup, saved, table).await?;
@@ -65,6 +76,9 @@ pub async fn restore(backup: &Path, target: RestoreTarget<'_>) -> Result<Manifes
     database.execute(RELEASE_JOBS).await?;
     database.continue_sequences(&tables).await?;
     database.commit().await?;
+    for reservation in reservations {
+        reservation.release().await;
+    }
     Ok(manifest)
 }
 
@@ -116,29 +130,36 @@ async fn clear(database: &mut dyn Dump, tables: &[Table], existing_rows: Existin
     Ok(())
 }
 
-fn copy_blobs(backup: &Path, manifest: &Manifest, data_dir: &DataDir) -> Result<()> {
+/// Copies the blobs into the data folder, and uploads them. They stay reserved until the rows are there.
+async fn copy_blobs(backup: &Path, manifest: &Manifest, blobs: &BlobStore) -> Result<Vec<Reservation>> {
     let parts = |name: &String| {
         let (folder, rest) = name.split_once('/')?;
         Some((folder.to_string(), rest.split('/').next()?.to_string()))
     };
-    let blobs: BTreeSet<(String, String)> = manifest.files.keys().filter_map(parts).collect();
-    for (folder, name) in &blobs {
+    let names: BTreeSet<(String, String)> = manifest.files.keys().filter_map(parts).collect();
+    let (data_dir, mut reservations) = (blobs.data_dir(), Vec::new());
+    for (folder, name) in &names {
         let source = backup.join(folder).join(name);
         match folder.as_str() {
             "datasets" => {
                 let copy = data_dir.temp_dir().join(name);
                 files::copy(&source, &copy).with_context(|| format!("copying the dataset {name}"))?;
-                data_dir.put_dataset(&copy, name)?;
+                reservations.push(blobs.put_dataset(copy, name).await?);
             }
-            "adapters" => replace_dir(&source, &data_dir.adapters_dir().join(name), data_dir)?,
+            "adapters" => {
+                replace_dir(&source, &data_dir.adapters_dir().join(name), data_dir)?;
+                reservations.push(blobs.upload_stored_adapter(name).await?);
+            }
             "checkpoints" => {
                 let job = Uuid::parse_str(name).map_err(|_| damaged(name, "its name is not an id"))?;
                 replace_dir(&source, &data_dir.job_checkpoint_dir(job), data_dir)?;
+                // The step is not known; any other checkpoint of the job is newer.
+                blobs.upload_checkpoint(job, 0).await?;
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(reservations)
 }
 
 /// Copies a folder to a path at once.

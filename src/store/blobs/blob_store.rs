@@ -192,6 +192,15 @@ impl BlobStore {
         Ok((published, reservation))
     }
 
+    /// Uploads an adapter whose folder is in the data directory. Release the reservation once its row is added. Does nothing without object
+    /// storage.
+    pub async fn upload_stored_adapter(&self, version: &str) -> Result<Reservation> {
+        let Some(objects) = &self.objects else { return Ok(Reservation(None)) };
+        let reservation = self.reserve(BlobKind::Adapter, version).await?;
+        self.upload_adapter(objects, version).await?;
+        Ok(reservation)
+    }
+
     async fn upload_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
         let keys = adapter_keys(version);
         // The last key is uploaded last: where it is, the others are.
@@ -346,11 +355,11 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(function).await.context(operation)?
 }
 
-fn dataset_key(hash: &str) -> String {
+pub(super) fn dataset_key(hash: &str) -> String {
     format!("datasets/{hash}")
 }
 
 /// Keys of the files of an adapter: configuration, weights, manifest.
-fn adapter_keys(version: &str) -> [String; 3] {
+pub(super) fn adapter_keys(version: &str) -> [String; 3] {
     AdapterFiles::NAMES.map(|name| format!("adapters/{version}/{name}"))
 }

@@ -87,6 +87,11 @@ impl BlobStore {
     }
 }
 
+/// Key of the newest checkpoint of a job.
+pub async fn newest_checkpoint(objects: &ObjectStorage, job: Uuid) -> Result<Option<String>> {
+    Ok(list(objects, job).await?.pop().map(|checkpoint| checkpoint.key))
+}
+
 /// Checkpoints of a job in object storage, oldest first.
 async fn list(objects: &ObjectStorage, job: Uuid) -> Result<Vec<StoredCheckpoint>> {
     let parse = |object: ListedObject| {

@@ -25,6 +25,7 @@ mod gc_pins;
 mod instances;
 mod key_locks;
 mod layout;
+mod object_copies;
 mod object_storage;
 
 pub use backup_source::BackupSource;

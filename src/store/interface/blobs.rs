@@ -12,7 +12,9 @@ pub trait BlobReservations: Send + Sync {
     /// Protects a blob from deletion for `duration`, in which its row must be added. Call it before the upload. `None` if the blob is being
     /// deleted: it has to be reserved again.
     async fn reserve_blob(&self, kind: BlobKind, name: &str, duration: Duration) -> Result<Option<Uuid>>;
-    /// Ends a reservation, once the row of the blob is added.
+    /// Protects all blobs from deletion for `duration`, while a backup copies them.
+    async fn reserve_all_blobs(&self, duration: Duration) -> Result<Uuid>;
+    /// Ends a reservation, once the row of the blob is added or the backup is complete.
     async fn release_blob(&self, reservation: Uuid) -> Result<()>;
     /// Begins the deletion of a blob, unless a row refers to it or it is reserved. Returns whether it may be deleted now. A deletion that
     /// does not finish within `timeout` may be begun again, and no longer prevents a reservation.

@@ -26,6 +26,16 @@ impl<D: Dialect> BlobReservations for SqlStore<D> {
         Ok(Some(id))
     }
 
+    async fn reserve_all_blobs(&self, duration: Duration) -> Result<Uuid> {
+        let mut transaction = self.begin().await?;
+        let id = Uuid::now_v7();
+        let sql = "insert into blob_reservations (id, kind, name, reserved_until)
+                   values ($1, 'all', '', (select now from db_now) + $2)";
+        transaction.execute(sql, params![id, duration]).await.context("reserving all blobs")?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
     async fn release_blob(&self, reservation: Uuid) -> Result<()> {
         let mut transaction = self.begin().await?;
         let sql = "delete from blob_reservations where id = $1";
@@ -86,7 +96,7 @@ async fn is_being_deleted<D: Dialect>(transaction: &mut Transaction<D>, kind: Bl
 
 async fn is_reserved<D: Dialect>(transaction: &mut Transaction<D>, kind: BlobKind, name: &str) -> Result<bool> {
     let sql = "select 1 from blob_reservations
-               where kind = $1 and name = $2 and reserved_until > (select now from db_now) limit 1";
+               where (kind = $1 and name = $2 or kind = 'all') and reserved_until > (select now from db_now) limit 1";
     exists(transaction, sql, params![kind.as_str(), name]).await
 }
 

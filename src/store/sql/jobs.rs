@@ -241,9 +241,9 @@ pub async fn count_by_status<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Sta
 }
 
 pub async fn resumable_ids<D: Dialect>(store: &SqlStore<D>, keep_checkpoints: Duration) -> Result<Vec<Uuid>> {
-    let sql = "select id from jobs
-               where status in ('queued', 'paused', 'running')
-                   or (status = 'failed' and finished_at > (select now from db_now) - $1)";
+    let sql = "select id from jobs where status in ('queued', 'paused', 'running')
+               union all
+               select id from jobs where status = 'failed' and finished_at > (select now from db_now) - $1";
     let rows = store.fetch_all(sql, params![keep_checkpoints]).await.context("listing the resumable jobs")?;
     rows.iter().map(|row| row.uuid("id")).collect()
 }

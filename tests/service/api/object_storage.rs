@@ -175,3 +175,36 @@ fn damaged_copies_are_replaced_and_damaged_objects_are_quarantined() {
     drop((first, second));
     deployment.drop_database();
 }
+
+#[test]
+fn a_backup_has_the_blobs_of_object_storage_and_is_restored_into_another_bucket() {
+    let (source, target) = (Deployment::new(), Deployment::new());
+    let first = source.host(&[]).start();
+    let id = first.submit_job(&small_job(30, json!({"name": "intents", "hyperparameters": {"epochs": 2}})));
+    first.wait_for_job(&id);
+    let expected = predict(&first, "intents");
+    drop(first);
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup").into_os_string().into_string().unwrap();
+    // On hosts with empty disks.
+    for (deployment, command) in [(&source, "backup"), (&target, "restore")] {
+        let host = deployment.host(&[]);
+        // Makes the data folder.
+        drop(host.start());
+        let data_dir = host.data_dir().into_os_string().into_string().unwrap();
+        let url = deployment.s3.url("blobs");
+        let arguments = [command, &backup, "--data-dir", &data_dir, "--database-url", deployment.database.url(), "--blob-store", &url];
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_espalier"))
+            .args(arguments)
+            .envs(S3Server::credentials())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !text.contains("damaged"), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let restored = target.host(&[]).start();
+    assert_eq!(predict(&restored, "intents"), expected);
+    drop(restored);
+    source.drop_database();
+    target.drop_database();
+}
