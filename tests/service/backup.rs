@@ -51,8 +51,11 @@ impl Installation {
         existing_rows: ExistingRows,
     ) -> espalier_core::error::Result<backup::Manifest> {
         let data_dir = self.data_dir();
-        backup::restore(source, RestoreTarget { database_url: self.database.url(), data_dir: &data_dir, objects: None, existing_rows })
-            .await
+        backup::restore(
+            source,
+            RestoreTarget { database_url: self.database.url(), data_dir: &data_dir, objects: None, existing_rows },
+        )
+        .await
     }
 }
 

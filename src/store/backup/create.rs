@@ -245,7 +245,8 @@ fn adapter_version(files: &BTreeMap<String, FileDigest>) -> String {
 fn copy_checkpoints(source: &BackupSource, partial: &Path, job: Uuid, manifest: &mut Manifest) -> io::Result<()> {
     let (from, target) = (source.checkpoint_dir(job), partial.join("checkpoints").join(job.to_string()));
     if target.exists() {
-        let mut insert = |name: String, digest| drop(manifest.files.insert(format!("checkpoints/{job}/{name}"), digest));
+        let mut insert =
+            |name: String, digest| drop(manifest.files.insert(format!("checkpoints/{job}/{name}"), digest));
         return files::digest_dir(&target, &mut insert);
     }
     for _ in 0..CHECKPOINT_ATTEMPTS {

@@ -17,7 +17,7 @@ use super::data_dir::DataDir;
 use super::garbage_collection::{GcAction, GcReport, LiveBlobs};
 use super::key_locks::KeyLocks;
 use super::layout::is_sha256_hex;
-use super::object_storage::{Download, ObjectStorage};
+use super::object_storage::{self, Download, ObjectStorage};
 use crate::store::interface::Store;
 use crate::store::model::BlobKind;
 use espalier_core::artifact::{AdapterFiles, PublishedAdapter};
@@ -34,8 +34,40 @@ const RESERVATION: Duration = Duration::from_secs(3600);
 const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Delay before a blob that is being deleted is reserved again.
 const RESERVATION_DELAY: Duration = Duration::from_millis(200);
-/// Downloads of a blob before its object counts as damaged.
-const DOWNLOADS: usize = 3;
+/// Downloads of a blob that gave other content than its name says, before the call fails.
+const MAX_DAMAGED_DOWNLOADS: usize = 5;
+
+/// Downloads of one blob whose content was not what its name says.
+#[derive(Default)]
+struct DamagedDownloads {
+    count: usize,
+    last_hash: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum ObjectState {
+    /// The object may be intact, and the transfer damaged it.
+    Unknown,
+    Damaged,
+}
+
+impl DamagedDownloads {
+    /// Records a download. The object is damaged if two downloads in a row gave the same wrong content.
+    ///
+    /// # Errors
+    /// `Busy` if too many downloads gave different content.
+    fn record(&mut self, name: &str, found: String) -> Result<ObjectState> {
+        tracing::warn!(name, found, "a download is damaged");
+        if self.last_hash.as_ref() == Some(&found) {
+            return Ok(ObjectState::Damaged);
+        }
+        (self.count, self.last_hash) = (self.count + 1, Some(found));
+        match self.count < MAX_DAMAGED_DOWNLOADS {
+            true => Ok(ObjectState::Unknown),
+            false => Err(object_storage::unavailable()),
+        }
+    }
+}
 
 /// Protects a blob of object storage from deletion until it is released, or for an hour.
 #[must_use = "the reservation has to be released"]
@@ -99,7 +131,8 @@ impl BlobStore {
 
     async fn download_dataset(&self, objects: &ObjectStorage, hash: &str) -> Result<()> {
         let key = dataset_key(hash);
-        for _ in 0..DOWNLOADS {
+        let mut damaged = DamagedDownloads::default();
+        loop {
             let temporary = self.data_dir.temp_dir().join(Uuid::now_v7().to_string());
             match objects.download(&key, &temporary).await? {
                 Download::Missing => return Ok(()),
@@ -109,12 +142,13 @@ impl BlobStore {
                     return self.evict().await;
                 }
                 Download::Done(found) => {
-                    tracing::warn!(key, found, "a downloaded dataset is damaged; downloading it again");
                     drop(tokio::fs::remove_file(&temporary).await);
+                    if damaged.record(hash, found)? == ObjectState::Damaged {
+                        return objects.quarantine(&key).await;
+                    }
                 }
             }
         }
-        objects.quarantine(&key).await
     }
 
     /// Keeps a complete file whose sha256 is `hash`. Release the reservation once its row is added.
@@ -157,24 +191,26 @@ impl BlobStore {
     }
 
     async fn download_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
-        for _ in 0..DOWNLOADS {
+        let mut damaged = DamagedDownloads::default();
+        loop {
             let [config, weights, manifest] = adapter_keys(version);
             let (config, weights, manifest) =
                 tokio::try_join!(objects.get(&config), objects.get(&weights), objects.get(&manifest))?;
             let (Some(config), Some(weights), Some(manifest)) = (config, weights, manifest) else { return Ok(()) };
             let files = AdapterFiles { config, weights, manifest };
-            if files.version() != version {
-                tracing::warn!(version, "a downloaded adapter is damaged; downloading it again");
-                continue;
+            let found = files.version();
+            if found == version {
+                let data_dir = Arc::clone(&self.data_dir);
+                blocking("keeping a downloaded adapter", move || data_dir.put_adapter_files(&files)).await?;
+                return self.evict().await;
             }
-            let data_dir = Arc::clone(&self.data_dir);
-            blocking("keeping a downloaded adapter", move || data_dir.put_adapter_files(&files)).await?;
-            return self.evict().await;
+            if damaged.record(version, found)? == ObjectState::Damaged {
+                for key in adapter_keys(version) {
+                    objects.quarantine(&key).await?;
+                }
+                return Ok(());
+            }
         }
-        for key in adapter_keys(version) {
-            objects.quarantine(&key).await?;
-        }
-        Ok(())
     }
 
     /// Writes an adapter folder and protects it from removal until its row is added. `write` gets the directory of all adapters and a

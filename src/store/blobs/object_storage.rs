@@ -206,9 +206,14 @@ impl ObjectStorage {
 
     fn unavailable(&self, operation: &str, key: &str, reason: &str) -> Error {
         tracing::warn!(operation, key, reason, storage = self.name, "call to the object storage failed");
-        let detail = "the object storage is not available: try again later";
-        Error::busy("object_storage_unavailable", detail, UNAVAILABLE_RETRY_AFTER)
+        unavailable()
     }
+}
+
+/// Error of a call that needs a blob while the object storage does not give it.
+pub fn unavailable() -> Error {
+    let detail = "the object storage is not available: try again later";
+    Error::busy("object_storage_unavailable", detail, UNAVAILABLE_RETRY_AFTER)
 }
 
 fn parse_key(key: &str) -> Result<Key> {

@@ -148,9 +148,9 @@ fn damaged_copies_are_replaced_and_damaged_objects_are_quarantined() {
     let id = first.submit_job(&small_job(30, json!({"name": "intents", "hyperparameters": {"epochs": 2}})));
     first.wait_for_job(&id);
     let expected = predict(&first, "intents");
-    let version = first.get("/adapters/intents").json()["version"].as_str().unwrap().to_string();
+    let version = first.get("/adapters/intents").json()["version"].as_str().unwrap().replace("sha256:", "");
     let damage = |path: std::path::PathBuf| {
-        let mut bytes = std::fs::read(&path).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(path, bytes).unwrap();
     };
@@ -193,14 +193,27 @@ fn a_backup_has_the_blobs_of_object_storage_and_is_restored_into_another_bucket(
         drop(host.start());
         let data_dir = host.data_dir().into_os_string().into_string().unwrap();
         let url = deployment.s3.url("blobs");
-        let arguments = [command, &backup, "--data-dir", &data_dir, "--database-url", deployment.database.url(), "--blob-store", &url];
+        let arguments = [
+            command,
+            &backup,
+            "--data-dir",
+            &data_dir,
+            "--database-url",
+            deployment.database.url(),
+            "--blob-store",
+            &url,
+        ];
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_espalier"))
             .args(arguments)
             .envs(S3Server::credentials())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && !text.contains("damaged"), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success() && !text.contains("damaged"),
+            "{command}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let restored = target.host(&[]).start();
     assert_eq!(predict(&restored, "intents"), expected);

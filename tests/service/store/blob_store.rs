@@ -61,7 +61,10 @@ impl Host {
 
 async fn reserved_and_referenced_blobs_are_not_deleted(db: &Database) {
     let begin = |name: String| async move { db.begin_blob_deletion(BlobKind::Dataset, &name, TIMEOUT).await.unwrap() };
-    let (one, other) = (db.reserve_blob(BlobKind::Dataset, "a", HOUR).await.unwrap(), db.reserve_blob(BlobKind::Dataset, "a", HOUR).await.unwrap());
+    let (one, other) = (
+        db.reserve_blob(BlobKind::Dataset, "a", HOUR).await.unwrap(),
+        db.reserve_blob(BlobKind::Dataset, "a", HOUR).await.unwrap(),
+    );
     assert!(!begin("a".to_string()).await);
     db.release_blob(one.unwrap()).await.unwrap();
     assert!(!begin("a".to_string()).await, "the other reservation holds");

@@ -28,9 +28,9 @@ pub enum Fault {
     InternalError(u64),
     /// Every nth request gets the status 503 with the code `SlowDown`.
     SlowDown(u64),
-    /// The connection of every nth request for an object ends in the middle of the body.
+    /// The connections of the next n reads of objects end in the middle of the body.
     CutBody(u64),
-    /// A byte of every nth object differs.
+    /// A byte of each of the next n objects that are read differs.
     WrongByte(u64),
     /// Every request takes this much longer.
     Delay(Duration),
@@ -49,6 +49,8 @@ pub struct S3Server {
 struct Faults {
     fault: Mutex<Fault>,
     requests: AtomicU64,
+    /// Reads of objects since the fault was set.
+    reads: AtomicU64,
     /// Requests that a fault has changed.
     injected: AtomicU64,
 }
@@ -65,6 +67,7 @@ impl S3Server {
         let faults = Arc::new(Faults {
             fault: Mutex::new(Fault::None),
             requests: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             injected: AtomicU64::new(0),
         });
         let runtime = Runtime::new().unwrap();
@@ -90,6 +93,7 @@ impl S3Server {
     }
 
     pub fn set_fault(&self, fault: Fault) {
+        self.faults.reads.store(0, Ordering::SeqCst);
         *self.faults.fault.lock().unwrap() = fault;
     }
 
@@ -150,8 +154,9 @@ impl Faults {
         if !reads_object || reply.status() != StatusCode::OK {
             return Ok(reply);
         }
+        let read_number = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         match fault {
-            Fault::CutBody(every) if hits(every) => {
+            Fault::CutBody(count) if read_number <= count => {
                 self.injected.fetch_add(1, Ordering::SeqCst);
                 let bytes = read(&mut reply).await;
                 let half = bytes[..bytes.len() / 2].to_vec();
@@ -163,7 +168,7 @@ impl Faults {
                 *reply.body_mut() = s3s::Body::http_body_unsync(body);
                 Ok(reply)
             }
-            Fault::WrongByte(every) if hits(every) => {
+            Fault::WrongByte(count) if read_number <= count => {
                 self.injected.fetch_add(1, Ordering::SeqCst);
                 let mut bytes = read(&mut reply).await;
                 let middle = bytes.len() / 2;

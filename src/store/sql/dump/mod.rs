@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 
 /// Tables that are no data of users.
-const EXCLUDED_TABLES: [&str; 3] = ["_sqlx_migrations", "test_clock", "access_version"];
+const EXCLUDED_TABLES: [&str; 5] =
+    ["_sqlx_migrations", "test_clock", "access_version", "blob_reservations", "blob_deletions"];
 
 /// Receives a row as JSON.
 pub type RowSink<'a> = &'a mut (dyn FnMut(&str) -> Result<()> + Send);
