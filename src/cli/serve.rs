@@ -135,9 +135,8 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;
     let role = components.settings.role;
-    let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let authenticator = start_authenticator(&components).await?;
-    let state = build_state(components, authenticator, wake_workers, shutdown.clone())?;
+    let state = build_state(components, authenticator, shutdown.clone())?;
     let (access_sync, interval) = (state.access_sync.clone(), state.settings.access_refresh_interval);
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(access_sync.clone().run(interval)));
     let serving = state.serving.clone();
@@ -196,12 +195,12 @@ fn start_workers(components: &mut Components) -> Option<Workers> {
 fn build_state(
     components: Components,
     authenticator: Arc<Authenticator>,
-    wake_workers: Arc<dyn Fn() + Send + Sync>,
     shutdown: CancellationToken,
 ) -> Result<AppState> {
     let Components { store, base, blobs, settings, mut metrics } = components;
     let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), Arc::clone(&blobs), settings.serving)?;
     serving.register_metrics(metrics.registry_mut());
+    blobs.register_metrics(metrics.registry_mut());
     let job_metrics = JobMetrics::new(Arc::clone(&store));
     if authenticator.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
@@ -216,7 +215,6 @@ fn build_state(
         data_dir: Arc::clone(blobs.data_dir()),
         blobs,
         serving,
-        notify_workers: wake_workers,
         concurrency: Arc::new(ConcurrencyLimits::new(&settings.http)),
         settings: Arc::new(http::Settings { training_threads: settings.worker.training.threads, ..settings.http }),
         dataset_settings: Arc::new(settings.data),

@@ -33,8 +33,6 @@ pub struct AppState {
     pub data_dir: Arc<DataDir>,
     pub blobs: Arc<BlobStore>,
     pub serving: InferenceService,
-    /// Wakes idle workers of this process after a job is queued; does nothing in a process without workers.
-    pub notify_workers: Arc<dyn Fn() + Send + Sync>,
     pub settings: Arc<Settings>,
     pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,

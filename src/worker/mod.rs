@@ -14,7 +14,6 @@ pub use metrics::Metrics;
 use slot::Slot;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -34,7 +33,6 @@ pub mod webhooks;
 
 /// Running worker slots.
 pub struct Workers {
-    wake: Arc<Notify>,
     shutdown: CancellationToken,
     slots: JoinSet<()>,
 }
@@ -42,26 +40,15 @@ pub struct Workers {
 impl Workers {
     /// Starts the slots on the current tokio runtime.
     pub fn start(context: WorkerContext) -> Self {
-        let (wake, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let process_id = Uuid::now_v7();
         context.metrics.set_slots(context.settings.slots);
         let mut slots = JoinSet::new();
         for _ in 0..context.settings.slots {
             let slot = Slot::new(context.clone(), process_id, shutdown.clone());
-            slots.spawn(slot.run(Arc::clone(&wake)));
+            slots.spawn(slot.run());
         }
-        Self { wake, shutdown, slots }
-    }
-
-    /// Wakes an idle slot after a job was queued.
-    pub fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Function with the effect of [`Self::wake`] that does not borrow the workers.
-    pub fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
-        let wake = Arc::clone(&self.wake);
-        Arc::new(move || wake.notify_one())
+        Self { shutdown, slots }
     }
 
     /// Stops claiming, and waits until running jobs have written a checkpoint and are requeued.
@@ -94,7 +81,7 @@ pub struct Settings {
     pub slots: usize,
     pub lease_duration: Duration,
     pub heartbeat_interval: Duration,
-    /// How often an idle worker polls for jobs that it was not notified of, and a busy one for jobs of other owners.
+    /// How often an idle worker polls for jobs of which it got no notice, and a busy one for jobs of other owners.
     pub poll_interval: Duration,
     pub max_attempts: u32,
     /// Difference in the use of slots at which a job is preempted for the job of another owner.

@@ -3,14 +3,12 @@
 use super::WorkerContext;
 use super::attempt::Attempt;
 use super::publish::AttemptOutcome;
-use crate::store::{self, ClaimRules, Job, Lease};
+use crate::store::{self, ClaimRules, Job, JobChangeKind, Lease};
 use crate::telemetry::{self, TraceContext};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -34,10 +32,12 @@ impl Slot {
     }
 
     /// Runs jobs until shutdown. A panic ends the current attempt, not the slot.
-    pub async fn run(self, job_queued: Arc<Notify>) {
+    pub async fn run(self) {
         let mut lost_lease = None;
         while !self.shutdown.is_cancelled() {
-            let outcome = AssertUnwindSafe(self.report_and_run_one(&mut lost_lease, &job_queued)).catch_unwind().await;
+            // From before the claim, so that no queued job is missed.
+            let mut changes = self.context.store.job_changes();
+            let outcome = AssertUnwindSafe(self.report_and_run_one(&mut lost_lease)).catch_unwind().await;
             let panicked = |payload: Box<_>| Err(Error::from_panic("a worker's slot", &*payload));
             match outcome.unwrap_or_else(panicked) {
                 // The queue may have more jobs.
@@ -46,7 +46,10 @@ impl Slot {
                     lost_lease = Some(lease);
                     self.wait(ERROR_BACKOFF, std::future::pending()).await;
                 }
-                Ok(None) => self.wait(self.context.settings.poll_interval, job_queued.notified()).await,
+                Ok(None) => {
+                    let queued = changes.changed(|change| change.kind == JobChangeKind::Queued);
+                    self.wait(self.context.settings.poll_interval, queued).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "claiming or running a job failed; the slot waits");
                     self.wait(ERROR_BACKOFF, std::future::pending()).await;
@@ -57,23 +60,19 @@ impl Slot {
 
     /// Claims one job and runs it to its end; `None` if there is nothing to claim.
     pub async fn run_next(&self) -> Result<Option<Uuid>> {
-        Ok(self.run_one(&Notify::new()).await?.map(|(job, _)| job))
+        Ok(self.run_one().await?.map(|(job, _)| job))
     }
 
     /// Reports a lease that this slot has lost before it claims again.
-    async fn report_and_run_one(
-        &self,
-        lost_lease: &mut Option<Lease>,
-        job_queued: &Notify,
-    ) -> Result<Option<(Uuid, AttemptOutcome)>> {
+    async fn report_and_run_one(&self, lost_lease: &mut Option<Lease>) -> Result<Option<(Uuid, AttemptOutcome)>> {
         if let Some(lease) = lost_lease {
             self.context.store.report_lost_lease(lease).await?;
             *lost_lease = None;
         }
-        self.run_one(job_queued).await
+        self.run_one().await
     }
 
-    async fn run_one(&self, job_queued: &Notify) -> Result<Option<(Uuid, AttemptOutcome)>> {
+    async fn run_one(&self) -> Result<Option<(Uuid, AttemptOutcome)>> {
         let settings = &self.context.settings;
         // The local deadline counts from before the claim is sent, so it is never later than the one in the database.
         let claim_sent_at = Instant::now();
@@ -84,8 +83,6 @@ impl Slot {
         };
         let claim = self.context.store.claim(&self.worker, &rules).await?;
         let Some(claim) = claim else { return Ok(None) };
-        // One notification can stand for several queued jobs: wake another free slot.
-        job_queued.notify_one();
         let (job, span) = (claim.job.id, attempt_span(&claim.job));
         let _busy = self.context.metrics.start_attempt(&claim.job);
         let attempt = Attempt::new(&self.context, claim, claim_sent_at, self.shutdown.clone());

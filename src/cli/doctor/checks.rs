@@ -6,10 +6,13 @@ use crate::cli::health::loopback_if_unspecified;
 use crate::cli::output::format_bytes;
 use crate::config::{Role, Secret, Settings, available_cores};
 use crate::store;
+use crate::store::blobs::ObjectStorage;
+use espalier_core::error::Context;
 use espalier_tensor::worker_pool::{Priority, spawn_compute_thread};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use tokio::runtime::Runtime;
 
 /// Enough for a checkpoint, a dataset and an adapter.
 const MIN_FREE_BYTES: u64 = 256 << 20;
@@ -51,6 +54,20 @@ fn check_disk_space(free_bytes: u64) -> CheckResult {
         0..MIN_FREE_BYTES => CheckResult::fail(subject, detail, hint),
         MIN_FREE_BYTES..RECOMMENDED_FREE_BYTES => CheckResult::warn(subject, detail, hint),
         _ => CheckResult::pass(subject, detail),
+    }
+}
+
+/// Checks whether an object can be written, read and deleted.
+pub fn check_object_storage(objects: &ObjectStorage) -> CheckResult {
+    let subject = "blob store";
+    let checked = Runtime::new().context("starting threads").and_then(|runtime| runtime.block_on(objects.check()));
+    match checked {
+        Ok(()) => CheckResult::pass(subject, format!("{} stores, returns and deletes an object", objects.name())),
+        Err(error) => CheckResult::fail(
+            subject,
+            format!("{}: {error}", objects.name()),
+            "check the URL of --blob-store, the credentials in the environment, and what they allow; the log above has the reason",
+        ),
     }
 }
 

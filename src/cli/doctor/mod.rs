@@ -95,6 +95,7 @@ fn run_checks(config: &Config) -> Vec<CheckResult> {
     let mut results = vec![check_base_model(&settings)];
     results.extend(checks::check_data_dir(&settings.data_dir));
     results.push(checks::check_database(&settings.database_url));
+    results.extend(settings.object_storage.as_ref().map(checks::check_object_storage));
     results.push(checks::check_address(settings.listen));
     results.extend(telemetry::check_metrics(&settings));
     results.push(telemetry::check_traces(config.telemetry.otlp_settings()));

@@ -28,7 +28,6 @@ pub async fn cancel(state: &AppState, owner: &str, id: Uuid) -> Result<Job> {
 /// `NotFound`; `Conflict` (`job_not_paused`).
 pub async fn resume(state: &AppState, owner: &str, id: Uuid) -> Result<Job> {
     let job = state.store.resume_job(owner, id).await?;
-    (state.notify_workers)();
     Ok(job)
 }
 

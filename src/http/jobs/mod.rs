@@ -198,7 +198,6 @@ async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiR
 async fn retry_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let retry = |max_queued| state.store.retry_job(&caller.owner, id, max_queued);
     let job = actions::within_quota(&caller, &state.settings, retry).await?;
-    (state.notify_workers)();
     Ok(Json(view::load_detail(&state, job).await?))
 }
 

@@ -339,10 +339,7 @@ async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmissi
         priority,
     };
     match actions::within_quota(caller, &state.settings, |max_queued| state.store.add_job(job, max_queued)).await {
-        Ok(job) => {
-            (state.notify_workers)();
-            Ok(job)
-        }
+        Ok(job) => Ok(job),
         Err(error) => {
             if outcome == InsertOutcome::Created {
                 rollback(state, owner, dataset_id).await;

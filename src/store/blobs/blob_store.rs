@@ -22,6 +22,7 @@ use crate::store::interface::Store;
 use crate::store::model::BlobKind;
 use espalier_core::artifact::{AdapterFiles, PublishedAdapter};
 use espalier_core::error::{Context, Result};
+use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +106,12 @@ impl BlobStore {
         Self { data_dir, store, objects, cache_bytes, downloads: KeyLocks::default() }
     }
 
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if let Some(objects) = &self.objects {
+            objects.metrics().register(registry);
+        }
+    }
+
     /// Directory of this process, for everything that is not a blob.
     pub fn data_dir(&self) -> &Arc<DataDir> {
         &self.data_dir
@@ -123,7 +130,8 @@ impl BlobStore {
         {
             let _guard = self.downloads.lock(hash).await;
             if !self.data_dir.mark_used(&path) {
-                self.download_dataset(objects, hash).await?;
+                // Its future is large, and most calls need none.
+                Box::pin(self.download_dataset(objects, hash)).await?;
             }
         }
         Ok(path)
@@ -143,6 +151,7 @@ impl BlobStore {
                 }
                 Download::Done(found) => {
                     drop(tokio::fs::remove_file(&temporary).await);
+                    objects.metrics().record_damage();
                     if damaged.record(hash, found)? == ObjectState::Damaged {
                         return objects.quarantine(&key).await;
                     }
@@ -184,7 +193,7 @@ impl BlobStore {
         {
             let _guard = self.downloads.lock(version).await;
             if !self.data_dir.mark_used(&folder) {
-                self.download_adapter(objects, version).await?;
+                Box::pin(self.download_adapter(objects, version)).await?;
             }
         }
         Ok(dir)
@@ -204,6 +213,7 @@ impl BlobStore {
                 blocking("keeping a downloaded adapter", move || data_dir.put_adapter_files(&files)).await?;
                 return self.evict().await;
             }
+            objects.metrics().record_damage();
             if damaged.record(version, found)? == ObjectState::Damaged {
                 for key in adapter_keys(version) {
                     objects.quarantine(&key).await?;

@@ -25,6 +25,7 @@ mod gc_pins;
 mod instances;
 mod key_locks;
 mod layout;
+mod metrics;
 mod object_copies;
 mod object_storage;
 

@@ -1,5 +1,6 @@
 //! Object storage of blobs: S3 and stores that speak its protocol, Google Cloud Storage, Azure Blob Storage, or a folder.
 
+use super::metrics::ObjectStorageMetrics;
 use espalier_core::error::{Context, Error, Result};
 use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -15,10 +16,11 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
+use uuid::Uuid;
 
 /// Files up to this size are uploaded by one request, larger ones in parts of this size.
 const PART_BYTES: usize = 8 << 20;
@@ -45,6 +47,7 @@ pub struct ObjectStorage {
     objects: Arc<dyn ObjectStore>,
     /// URL without its options.
     name: String,
+    metrics: ObjectStorageMetrics,
 }
 
 /// An object in a listing.
@@ -87,7 +90,8 @@ impl ObjectStorage {
         name.set_query(None);
         let prefix = if parsed.scheme() == "file" { "" } else { parsed.path().trim_matches('/') };
         let prefix = Key::parse(prefix).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { objects: Arc::new(PrefixStore::new(objects, prefix)), name: name.to_string() })
+        let objects = Arc::new(PrefixStore::new(objects, prefix));
+        Ok(Self { objects, name: name.to_string(), metrics: ObjectStorageMetrics::default() })
     }
 
     /// URL without its options.
@@ -97,17 +101,22 @@ impl ObjectStorage {
 
     /// Uploads a file. Nothing of it is visible before the whole of it is there.
     pub async fn upload(&self, key: &str, file: &Path) -> Result<()> {
+        let bytes = self.record("upload", self.upload_file(key, file)).await?;
+        self.metrics.record_bytes("upload", bytes);
+        Ok(())
+    }
+
+    /// Returns the size of the file.
+    async fn upload_file(&self, key: &str, file: &Path) -> Result<u64> {
         let mut reader = File::open(file).await.with_context(|| format!("opening {}", file.display()))?;
         let size = reader.metadata().await.with_context(|| format!("reading {}", file.display()))?.len();
-        let key_path = parse_key(key)?;
         if size <= PART_BYTES as u64 {
-            let mut bytes = Vec::with_capacity(PART_BYTES.min(size as usize));
+            let mut bytes = Vec::with_capacity(size as usize);
             reader.read_to_end(&mut bytes).await.with_context(|| format!("reading {}", file.display()))?;
-            let put = self.objects.put(&key_path, PutPayload::from(bytes)).await;
-            put.map_err(|error| self.error("uploading", key, error))?;
-            return Ok(());
+            self.put(key, bytes).await?;
+            return Ok(size);
         }
-        let mut writer = BufWriter::with_capacity(Arc::clone(&self.objects), key_path, PART_BYTES)
+        let mut writer = BufWriter::with_capacity(Arc::clone(&self.objects), parse_key(key)?, PART_BYTES)
             .with_max_concurrency(CONCURRENT_PARTS);
         let copied = async {
             tokio::io::copy(&mut reader, &mut writer).await?;
@@ -118,17 +127,25 @@ impl ObjectStorage {
             // Parts that stay behind after this fails are removed by a rule of the bucket.
             drop(writer.abort().await);
         }
-        copied.map_err(|error| self.unavailable("uploading", key, &error.to_string()))
+        copied.map_err(|error| self.unavailable("uploading", key, &error.to_string()))?;
+        Ok(size)
     }
 
-    /// Uploads bytes.
-    pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+    async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
         let put = self.objects.put(&parse_key(key)?, PutPayload::from(bytes)).await;
         put.map(drop).map_err(|error| self.error("uploading", key, error))
     }
 
-    /// Writes an object to a new file, and syncs it.
+    /// Writes an object to a new file, and syncs it. There is no file after an error.
     pub async fn download(&self, key: &str, file: &Path) -> Result<Download> {
+        let downloaded = self.record("download", self.download_file(key, file)).await;
+        if downloaded.is_err() {
+            drop(tokio::fs::remove_file(file).await);
+        }
+        downloaded
+    }
+
+    async fn download_file(&self, key: &str, file: &Path) -> Result<Download> {
         let found = match self.objects.get(&parse_key(key)?).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(Download::Missing),
@@ -139,6 +156,7 @@ impl ObjectStorage {
         let mut chunks = found.into_stream();
         while let Some(chunk) = chunks.try_next().await.map_err(|error| self.error("downloading", key, error))? {
             hash.update(&chunk);
+            self.metrics.record_bytes("download", chunk.len() as u64);
             writer.write_all(&chunk).await.with_context(|| format!("writing {}", file.display()))?;
         }
         writer.sync_all().await.with_context(|| format!("syncing {}", file.display()))?;
@@ -148,50 +166,94 @@ impl ObjectStorage {
     /// Content of an object; `None` if it does not exist.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let path = parse_key(key)?;
-        let read = async { self.objects.get(&path).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.error("downloading", key, error)),
-        }
+        let read = async {
+            match async { self.objects.get(&path).await?.bytes().await }.await {
+                Ok(bytes) => Ok(Some(Vec::from(bytes))),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(self.error("downloading", key, error)),
+            }
+        };
+        let found = self.record("download", read).await?;
+        self.metrics.record_bytes("download", found.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        Ok(found)
     }
 
     /// Moves an object whose content is not what its key says to `quarantine/`, so that an upload replaces it.
     pub async fn quarantine(&self, key: &str) -> Result<()> {
         tracing::error!(key, storage = self.name, "an object is damaged; it is moved to quarantine/");
-        let target = format!("quarantine/{key}");
-        match self.objects.copy(&parse_key(key)?, &parse_key(&target)?).await {
-            Ok(()) => self.delete(key).await,
-            Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.error("copying", key, error)),
-        }
+        let (path, target) = (parse_key(key)?, parse_key(&format!("quarantine/{key}"))?);
+        let copy = async {
+            match self.objects.copy(&path, &target).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(self.error("copying", key, error)),
+            }
+        };
+        self.record("copy", copy).await?;
+        self.delete(key).await
     }
 
     pub async fn contains(&self, key: &str) -> Result<bool> {
-        match self.objects.head(&parse_key(key)?).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.error("looking for", key, error)),
-        }
+        let path = parse_key(key)?;
+        let head = async {
+            match self.objects.head(&path).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(self.error("looking for", key, error)),
+            }
+        };
+        self.record("head", head).await
     }
 
     /// Objects whose key is in the folder `prefix`, sorted by key.
     pub async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>> {
         let key = parse_key(prefix)?;
-        let listed = self.objects.list(Some(&key));
-        let listed = listed.map_ok(|object| ListedObject { key: object.location.to_string(), bytes: object.size });
-        let listed: std::result::Result<Vec<ListedObject>, _> = listed.try_collect().await;
-        let mut listed = listed.map_err(|error| self.error("listing", prefix, error))?;
+        let list = async {
+            let listed = self.objects.list(Some(&key));
+            let listed = listed.map_ok(|object| ListedObject { key: object.location.to_string(), bytes: object.size });
+            let listed: std::result::Result<Vec<ListedObject>, _> = listed.try_collect().await;
+            listed.map_err(|error| self.error("listing", prefix, error))
+        };
+        let mut listed = self.record("list", list).await?;
         listed.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         Ok(listed)
     }
 
     /// Deletes an object; one that does not exist is deleted already.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        match self.objects.delete(&parse_key(key)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.error("deleting", key, error)),
+        let path = parse_key(key)?;
+        let delete = async {
+            match self.objects.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(self.error("deleting", key, error)),
+            }
+        };
+        self.record("delete", delete).await
+    }
+
+    /// Writes an object, reads it and deletes it.
+    ///
+    /// # Errors
+    /// `Busy` (`object_storage_unavailable`); the log has the reason.
+    pub async fn check(&self) -> Result<()> {
+        let key = format!("checks/{}", Uuid::now_v7());
+        self.put(&key, key.clone().into_bytes()).await?;
+        let found = self.get(&key).await;
+        self.delete(&key).await?;
+        match found?.is_some_and(|found| found == key.as_bytes()) {
+            true => Ok(()),
+            false => Err(self.unavailable("reading", &key, "it does not give back what was written")),
         }
+    }
+
+    pub fn metrics(&self) -> &ObjectStorageMetrics {
+        &self.metrics
+    }
+
+    async fn record<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let started_at = Instant::now();
+        let result = call.await;
+        self.metrics.record_call(operation, result.is_ok(), started_at.elapsed());
+        result
     }
 
     fn error(&self, operation: &str, key: &str, error: object_store::Error) -> Error {

@@ -10,6 +10,7 @@ pub use blobs::BlobReservations;
 pub use idempotency::IdempotencyStore;
 pub use webhooks::WebhookStore;
 
+use super::job_changes::JobChangeReceiver;
 use super::model::*;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -26,6 +27,9 @@ use uuid::Uuid;
 pub trait Store: AccessStore + BlobReservations + IdempotencyStore + WebhookStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
+
+    /// Changes of jobs from now on.
+    fn job_changes(&self) -> JobChangeReceiver;
 
     /// Connections of this process.
     fn connections(&self) -> Connections;

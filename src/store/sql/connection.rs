@@ -5,6 +5,7 @@ use super::database_error::Context;
 use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
 use super::row_codec::{self, DecodeRow};
+use crate::store::job_changes::{JobChange, JobChangeKind, JobChangeReceiver, JobChanges};
 use crate::store::model::Connections;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -13,20 +14,45 @@ use sqlx::pool::PoolConnection;
 use sqlx::{SqlSafeStr, SqlStr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
+use uuid::Uuid;
 
 /// Store in a database of one dialect.
 pub struct SqlStore<D: Dialect> {
     dialect: D,
     adapter_changes: AtomicU64,
+    job_changes: JobChanges,
+    /// Receives the changes of other processes; `None` if the database does not send them.
+    listener: Option<JoinHandle<()>>,
+}
+
+impl<D: Dialect> Drop for SqlStore<D> {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+    }
 }
 
 /// A transaction that may write. Dropping it without a commit rolls it back.
-pub struct Transaction<D: Dialect>(sqlx::Transaction<'static, D::Database>);
+pub struct Transaction<D: Dialect> {
+    inner: sqlx::Transaction<'static, D::Database>,
+    /// Sent when the transaction is committed.
+    changes: Vec<JobChange>,
+    job_changes: JobChanges,
+}
 
 impl<D: Dialect> SqlStore<D> {
+    /// Call it on a tokio runtime.
     pub fn new(dialect: D) -> Self {
-        Self { dialect, adapter_changes: AtomicU64::new(0) }
+        let job_changes = JobChanges::default();
+        let listener = dialect.start_listener(job_changes.clone());
+        Self { dialect, adapter_changes: AtomicU64::new(0), job_changes, listener }
+    }
+
+    pub fn job_changes(&self) -> JobChangeReceiver {
+        self.job_changes.subscribe()
     }
 
     /// Number of calls of [`Self::count_adapter_change`].
@@ -51,7 +77,8 @@ impl<D: Dialect> SqlStore<D> {
 
     pub async fn begin(&self) -> Result<Transaction<D>> {
         let begin = self.dialect.begin().instrument(statement_span("begin"));
-        Ok(Transaction(begin.await.context("beginning to write to the database")?))
+        let inner = begin.await.context("beginning to write to the database")?;
+        Ok(Transaction { inner, changes: Vec::new(), job_changes: self.job_changes.clone() })
     }
 
     pub async fn fetch_optional(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
@@ -139,7 +166,7 @@ impl<D: Dialect> Transaction<D> {
     pub async fn execute(&mut self, sql: impl SqlSafeStr + Send, params: &[Param<'_>]) -> sqlx::Result<u64> {
         let sql = sql.into_sql_str();
         let span = statement_span(sql.as_str());
-        D::execute(&mut self.0, sql, params).instrument(span).await
+        D::execute(&mut self.inner, sql, params).instrument(span).await
     }
 
     pub async fn fetch_optional(
@@ -149,12 +176,12 @@ impl<D: Dialect> Transaction<D> {
     ) -> sqlx::Result<Option<Row<D>>> {
         let sql = sql.into_sql_str();
         let span = statement_span(sql.as_str());
-        D::fetch_optional(&mut self.0, sql, params).instrument(span).await
+        D::fetch_optional(&mut self.inner, sql, params).instrument(span).await
     }
 
     /// Returns all rows. Give the statement a limit.
     pub async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
-        D::fetch_all(&mut self.0, sql.into_sql_str(), params).instrument(statement_span(sql)).await
+        D::fetch_all(&mut self.inner, sql.into_sql_str(), params).instrument(statement_span(sql)).await
     }
 
     /// # Errors
@@ -171,26 +198,42 @@ impl<D: Dialect> Transaction<D> {
         params: &[Param<'_>],
     ) -> sqlx::Result<Option<Row<D>>> {
         let locking: SqlStr = D::with_row_lock(sql, lock);
-        D::fetch_optional(&mut self.0, locking, params).instrument(statement_span(sql)).await
+        D::fetch_optional(&mut self.inner, locking, params).instrument(statement_span(sql)).await
     }
 
     /// Serializes the transactions that use the same keys, from here to their end.
     pub async fn acquire_advisory_lock(&mut self, keys: &[&str]) -> sqlx::Result<()> {
-        D::acquire_advisory_lock(&mut self.0, keys).await
+        D::acquire_advisory_lock(&mut self.inner, keys).await
     }
 
     /// Waits for the transactions that have written to this table.
     pub async fn wait_for_writers(&mut self, table: &'static str) -> sqlx::Result<()> {
-        D::wait_for_writers(&mut self.0, table).await
+        D::wait_for_writers(&mut self.inner, table).await
     }
 
     /// Rolls back and waits for it. Dropping the transaction rolls back a little later.
     pub async fn rollback(self) -> Result<()> {
-        self.0.rollback().await.context("rolling back in the database")
+        self.inner.rollback().await.context("rolling back in the database")
     }
 
-    pub async fn commit(self) -> Result<()> {
-        self.0.commit().instrument(statement_span("commit")).await.context("committing to the database")
+    /// Commits, and tells the processes that wait for the recorded changes.
+    pub async fn commit(mut self) -> Result<()> {
+        if !self.changes.is_empty() {
+            let notify = D::notify(&mut self.inner, &self.changes);
+            notify.instrument(statement_span("notify")).await.context("announcing the changes of jobs")?;
+        }
+        let commit = self.inner.commit().instrument(statement_span("commit"));
+        commit.await.context("committing to the database")?;
+        self.changes.iter().for_each(|change| self.job_changes.send(*change));
+        Ok(())
+    }
+
+    /// Records a change that is announced when the transaction is committed.
+    pub fn record_change(&mut self, job: Uuid, kind: JobChangeKind) {
+        let change = JobChange { job, kind };
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! What differs between the two databases: connections, locks, the clock's resolution and the encoding of parameters.
 
 use super::row_codec::DecodeRow;
+use crate::store::job_changes::{JobChange, JobChanges};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Database, Pool, SqlStr, Transaction};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Connection of a dialect's database.
@@ -48,6 +50,13 @@ pub trait Dialect: Send + Sync + Sized + 'static {
 
     /// Waits for the transactions that have written to this table. A dialect with one writer at a time does nothing.
     async fn wait_for_writers(connection: &mut Connection<Self>, table: &'static str) -> sqlx::Result<()>;
+
+    /// Announces changes of jobs to the listeners of other processes when the transaction is committed. A dialect without listeners does
+    /// nothing.
+    async fn notify(connection: &mut Connection<Self>, changes: &[JobChange]) -> sqlx::Result<()>;
+
+    /// Starts a task that receives the changes of other processes; `None` for a dialect without listeners.
+    fn start_listener(&self, changes: JobChanges) -> Option<JoinHandle<()>>;
 
     /// Returns the space of deleted rows to the file system, in steps that block no writer for long. A dialect that does it by
     /// itself does nothing.

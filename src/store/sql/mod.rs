@@ -42,6 +42,7 @@ mod webhooks;
 use super::interface::Store;
 use super::job_state_machine;
 use super::model::*;
+use crate::store::job_changes::JobChangeReceiver;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use connection::SqlStore;
@@ -56,6 +57,10 @@ use uuid::Uuid;
 impl<D: Dialect> Store for SqlStore<D> {
     fn backend_name(&self) -> &'static str {
         D::NAME
+    }
+
+    fn job_changes(&self) -> JobChangeReceiver {
+        self.job_changes()
     }
 
     fn connections(&self) -> Connections {

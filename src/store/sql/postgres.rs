@@ -4,15 +4,18 @@ use super::connection;
 use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
+use crate::store::job_changes::{JobChange, JobChanges};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection, SqlSafeStr, SqlStr};
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 const MAX_CONNECTIONS: u32 = 16;
@@ -23,8 +26,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for getting a connection, while all are in use or while the server does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// Channel of the changes of jobs.
+const JOBS_CHANNEL: &str = "espalier_jobs";
+
+/// Delay before a listener connects again.
+const LISTENER_BACKOFF: Duration = Duration::from_secs(1);
+
 pub struct Postgres {
     pool: PgPool,
+    options: PgConnectOptions,
 }
 
 impl Postgres {
@@ -46,8 +56,8 @@ impl Postgres {
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection)))
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options })
     }
 }
 
@@ -94,6 +104,26 @@ impl Dialect for Postgres {
     async fn wait_for_writers(connection: &mut Connection<Self>, table: &'static str) -> sqlx::Result<()> {
         let sql = AssertSqlSafe(format!("lock table {table} in share mode"));
         Self::execute(connection, sql.into_sql_str(), &[]).await.map(|_| ())
+    }
+
+    async fn notify(connection: &mut Connection<Self>, changes: &[JobChange]) -> sqlx::Result<()> {
+        for change in changes {
+            let text = change.to_string();
+            let params = [Param::from(JOBS_CHANNEL), Param::from(&text)];
+            Self::execute(connection, "select pg_notify($1, $2)".into_sql_str(), &params).await?;
+        }
+        Ok(())
+    }
+
+    fn start_listener(&self, changes: JobChanges) -> Option<JoinHandle<()>> {
+        let options = self.options.clone();
+        Some(tokio::spawn(async move {
+            loop {
+                let Err(error) = listen(&options, &changes).await;
+                tracing::debug!(%error, "changes of jobs by other processes are polled for until the database answers");
+                tokio::time::sleep(LISTENER_BACKOFF).await;
+            }
+        }))
     }
 
     /// Autovacuum makes the space of deleted rows available to new ones.
@@ -202,5 +232,22 @@ impl DecodeRow for PgRow {
 
     fn opt_json(&self, column: &str) -> Result<Option<Value>> {
         get(self, column)
+    }
+}
+
+/// Receives changes over a connection of its own.
+async fn listen(options: &PgConnectOptions, changes: &JobChanges) -> sqlx::Result<Infallible> {
+    let pool =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options.clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(JOBS_CHANNEL).await?;
+    loop {
+        // What was announced before this connection, or while it was lost, is not received.
+        changes.send_lost();
+        while let Some(notification) = listener.try_recv().await? {
+            if let Ok(change) = notification.payload().parse() {
+                changes.send(change);
+            }
+        }
     }
 }

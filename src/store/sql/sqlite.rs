@@ -4,6 +4,7 @@ use super::connection;
 use super::database_error::{Context, is_sqlite_busy};
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
+use crate::store::job_changes::{JobChange, JobChanges};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -15,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{Arguments, AssertSqlSafe, Connection as _, Executor, SqlSafeStr, SqlStr, SqliteConnection};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 const READER_CONNECTIONS: u32 = 4;
@@ -89,6 +91,14 @@ impl Dialect for Sqlite {
 
     async fn wait_for_writers(_connection: &mut Connection<Self>, _table: &'static str) -> sqlx::Result<()> {
         Ok(())
+    }
+
+    async fn notify(_connection: &mut Connection<Self>, _changes: &[JobChange]) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    fn start_listener(&self, _changes: JobChanges) -> Option<JoinHandle<()>> {
+        None
     }
 
     async fn reclaim_space(&self) -> sqlx::Result<()> {

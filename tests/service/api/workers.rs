@@ -192,3 +192,21 @@ fn two_workers_run_every_job_exactly_once() {
     drop(api);
     cluster.drop_database();
 }
+
+#[test]
+fn queued_jobs_and_requests_reach_the_workers_of_other_processes_at_once() {
+    let cluster = WorkerCluster::new();
+    // Longer than a test waits: without notifications the job would neither start nor stop.
+    let never = ["--poll-interval", "1h", "--heartbeat-interval", "1h", "--lease-duration", "3h"];
+    let api = cluster.start("api", &["--event-poll-interval", "1h"]);
+    let worker = cluster.start("worker", &never);
+    let job = api.submit_job(&long_job("cancelled"));
+    // The first rows of metrics; progress comes with heartbeats.
+    api.read_events_until(&job, |line| line.starts_with("event: metrics") || line.starts_with("event:metrics"));
+    let cancelled = api.post(&format!("/jobs/{job}/cancel"), &json!({}));
+    assert_eq!(cancelled.status, 200, "{}", cancelled.text());
+    // The stream of the other process ends with the job.
+    api.read_events_until(&job, |line| line.replace(' ', "").contains("\"status\":\"cancelled\""));
+    drop((api, worker));
+    cluster.drop_database();
+}

@@ -3,11 +3,13 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::EventKind;
+use espalier::store::{EventKind, JobChangeKind};
 use serde_json::json;
+use std::time::Duration;
 use uuid::Uuid;
 
 on_both_databases!(
+    changes_of_jobs_are_announced_to_every_store,
     events_are_recorded_in_order,
     metrics_row_is_recorded_once,
     duplicate_rows_within_one_call_are_recorded_once,
@@ -111,4 +113,25 @@ async fn concurrent_reader_sees_every_event(db: &Database) {
     writer.await.unwrap();
     assert_eq!(read, db.events(claim.job.id, 0, 1000).await.unwrap());
     assert_eq!(read.len(), 2 + 120 + 1);
+}
+
+async fn changes_of_jobs_are_announced_to_every_store(db: &Database) {
+    // Another process, where the database sends changes to others.
+    let other = if db.backend_name() == "postgres" { db.reconnect().await } else { db.store() };
+    let mut changes = other.job_changes();
+    // Until the other process listens.
+    loop {
+        add_job(&**db).await;
+        let queued = changes.changed(|change| change.kind == JobChangeKind::Queued);
+        if tokio::time::timeout(Duration::from_millis(200), queued).await.is_ok() {
+            break;
+        }
+    }
+    let mut changes = other.job_changes();
+    let job = claim(&**db).await.unwrap().job;
+    db.cancel_job(OWNER, job.id).await.unwrap();
+    for kind in [JobChangeKind::Event, JobChangeKind::ActionRequested] {
+        let announced = changes.changed(|change| change.kind == kind && change.job == job.id);
+        tokio::time::timeout(Duration::from_secs(60), announced).await.expect("the change is announced");
+    }
 }

@@ -118,14 +118,13 @@ async fn stopping_worker_requeues_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notify_wakes_idle_workers_and_every_job_runs_once() {
+async fn queued_jobs_wake_idle_slots_and_every_job_runs_once() {
     let mut fixture = WorkerFixture::new().await;
     fixture.context.settings.slots = 3;
     let workers = Workers::start(fixture.context.clone());
     let mut jobs = Vec::new();
     for _ in 0..12 {
         jobs.push(fixture.queue_job(SHORT_JOB).await);
-        workers.wake();
     }
     for id in &jobs {
         fixture.wait_until(*id, |job| job.status.is_terminal()).await;
