@@ -32,17 +32,13 @@ impl<'a> Preemption<'a> {
     /// Records the use of the slot at every poll, and stops the training when another owner's job is next.
     pub async fn run(&self, progress: &ProgressChannel, stop_signal: &StopSignal) -> Infallible {
         let settings = &self.context.settings;
-        let mut time_slice = None;
         loop {
             sleep(settings.poll_interval).await;
             self.record_slot_time().await;
-            let is_training = progress.progress().is_some_and(|progress| progress.step < progress.total_steps);
-            if !is_training {
-                continue;
-            }
+            let Some(training_started_at) = progress.training_started_at() else { continue };
             // Every attempt spends the time until the first step again.
-            let preparation = || self.started_at.elapsed() * PREPARATION_FACTOR;
-            let time_slice = *time_slice.get_or_insert_with(|| settings.time_slice.max(preparation()));
+            let preparation = training_started_at - self.started_at;
+            let time_slice = settings.time_slice.max(preparation * PREPARATION_FACTOR);
             if self.is_turn_of_another_owner(time_slice).await {
                 stop_signal.preempt();
             }

@@ -7,6 +7,7 @@ use espalier_core::training::{MetricsRow, Progress, StopReason};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Channel from the training thread to the task that writes progress to the store.
 pub struct ProgressChannel {
@@ -17,6 +18,8 @@ pub struct ProgressChannel {
 
 #[derive(Default)]
 struct State {
+    /// When the run reported its first progress.
+    started_at: Option<Instant>,
     progress: Option<Progress>,
     updates: Updates,
 }
@@ -45,6 +48,7 @@ impl ProgressChannel {
         }
         // A run that has not started must not overwrite the progress of an earlier attempt.
         if progress.total_steps > 0 {
+            state.started_at.get_or_insert_with(Instant::now);
             state.progress =
                 Some(Progress { new_rows: Vec::new(), has_new_checkpoint: false, new_examples: 0, ..progress.clone() });
         }
@@ -61,6 +65,13 @@ impl ProgressChannel {
     /// Latest progress.
     pub fn progress(&self) -> Option<Progress> {
         self.lock().progress.clone()
+    }
+
+    /// When the run had its first progress, while it has steps left.
+    pub fn training_started_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        let is_training = state.progress.as_ref().is_some_and(|progress| progress.step < progress.total_steps);
+        state.started_at.filter(|_| is_training)
     }
 
     /// Waits for an update.
@@ -84,7 +95,6 @@ mod tests {
     use crate::store::RequestedAction;
     use serde_json::json;
     use std::time::Duration;
-    use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
 
     fn progress_channel() -> (ProgressChannel, Arc<StopSignal>) {

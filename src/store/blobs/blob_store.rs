@@ -14,16 +14,15 @@
 //! directory is verified when it is downloaded, and again by those who read it.
 
 use super::data_dir::DataDir;
-use super::garbage_collection::{GcAction, GcReport, LiveBlobs};
+use super::damaged_downloads::{DamagedDownloads, ObjectState};
 use super::key_locks::KeyLocks;
-use super::layout::is_sha256_hex;
-use super::object_storage::{self, Download, ObjectStorage};
+use super::object_storage::{Download, ObjectStorage};
+use super::reservation::Reservation;
 use crate::store::interface::Store;
 use crate::store::model::BlobKind;
 use espalier_core::artifact::{AdapterFiles, PublishedAdapter};
 use espalier_core::error::{Context, Result};
 use prometheus_client::registry::Registry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,55 +34,6 @@ const RESERVATION: Duration = Duration::from_secs(3600);
 const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Delay before a blob that is being deleted is reserved again.
 const RESERVATION_DELAY: Duration = Duration::from_millis(200);
-/// Downloads of a blob that gave other content than its name says, before the call fails.
-const MAX_DAMAGED_DOWNLOADS: usize = 5;
-
-/// Downloads of one blob whose content was not what its name says.
-#[derive(Default)]
-struct DamagedDownloads {
-    count: usize,
-    last_hash: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum ObjectState {
-    /// The object may be intact, and the transfer damaged it.
-    Unknown,
-    Damaged,
-}
-
-impl DamagedDownloads {
-    /// Records a download. The object is damaged if two downloads in a row gave the same wrong content.
-    ///
-    /// # Errors
-    /// `Busy` if too many downloads gave different content.
-    fn record(&mut self, name: &str, found: String) -> Result<ObjectState> {
-        tracing::warn!(name, found, "a download is damaged");
-        if self.last_hash.as_ref() == Some(&found) {
-            return Ok(ObjectState::Damaged);
-        }
-        (self.count, self.last_hash) = (self.count + 1, Some(found));
-        match self.count < MAX_DAMAGED_DOWNLOADS {
-            true => Ok(ObjectState::Unknown),
-            false => Err(object_storage::unavailable()),
-        }
-    }
-}
-
-/// Protects a blob of object storage from deletion until it is released, or for an hour.
-#[must_use = "the reservation has to be released"]
-pub struct Reservation(Option<(Arc<dyn Store>, Uuid)>);
-
-impl Reservation {
-    /// Ends the protection, once a row refers to the blob.
-    pub async fn release(self) {
-        if let Some((store, id)) = self.0
-            && let Err(error) = store.release_blob(id).await
-        {
-            tracing::warn!(%error, "the reservation of a blob stays until its time is over");
-        }
-    }
-}
 
 /// The blobs that rows refer to.
 pub struct BlobStore {
@@ -115,6 +65,10 @@ impl BlobStore {
     /// Directory of this process, for everything that is not a blob.
     pub fn data_dir(&self) -> &Arc<DataDir> {
         &self.data_dir
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     pub(super) fn objects(&self) -> Option<&ObjectStorage> {
@@ -291,80 +245,8 @@ impl BlobStore {
         Ok(true)
     }
 
-    /// Removes the blobs that no row refers to.
-    pub async fn collect_garbage(&self, live: Arc<LiveBlobs>, min_age: Duration, action: GcAction) -> Result<GcReport> {
-        let (data_dir, in_directory) = (Arc::clone(&self.data_dir), Arc::clone(&live));
-        let found =
-            blocking("collecting garbage", move || data_dir.garbage_collect(&in_directory, min_age, action)).await?;
-        match &self.objects {
-            // What object storage has counts, not the copies.
-            Some(objects) => self.collect_objects(objects, &live, action).await,
-            None => Ok(found),
-        }
-    }
-
-    async fn collect_objects(&self, objects: &ObjectStorage, live: &LiveBlobs, action: GcAction) -> Result<GcReport> {
-        let mut report = GcReport::default();
-        let mut by_adapter: BTreeMap<String, (Vec<String>, u64)> = BTreeMap::new();
-        for object in objects.list("datasets").await? {
-            let Some(hash) = object.key.strip_prefix("datasets/").filter(|hash| is_sha256_hex(hash)) else { continue };
-            if !live.dataset_hashes.contains(hash)
-                && self
-                    .collect_blob(objects, BlobKind::Dataset, hash, std::slice::from_ref(&object.key), action)
-                    .await?
-            {
-                report.datasets += 1;
-                report.bytes += object.bytes;
-            }
-        }
-        for object in objects.list("adapters").await? {
-            let version = object.key.split('/').nth(1).filter(|version| is_sha256_hex(version));
-            if let Some(version) = version.filter(|version| !live.adapter_versions.contains(*version)) {
-                let (keys, bytes) = by_adapter.entry(version.to_string()).or_default();
-                keys.push(object.key.clone());
-                *bytes += object.bytes;
-            }
-        }
-        for (version, (keys, bytes)) in by_adapter {
-            if self.collect_blob(objects, BlobKind::Adapter, &version, &keys, action).await? {
-                report.adapters += 1;
-                report.bytes += bytes;
-            }
-        }
-        let mut finished = BTreeSet::new();
-        for object in objects.list("checkpoints").await? {
-            let job = object.key.split('/').nth(1).and_then(|job| Uuid::parse_str(job).ok());
-            if let Some(job) = job.filter(|job| !live.resumable_jobs.contains(job)) {
-                if action == GcAction::Remove {
-                    objects.delete(&object.key).await?;
-                }
-                finished.insert(job);
-                report.bytes += object.bytes;
-            }
-        }
-        report.checkpoints = finished.len();
-        if action == GcAction::Remove {
-            self.store.delete_expired_reservations().await?;
-        }
-        Ok(report)
-    }
-
-    async fn collect_blob(
-        &self,
-        objects: &ObjectStorage,
-        kind: BlobKind,
-        name: &str,
-        keys: &[String],
-        action: GcAction,
-    ) -> Result<bool> {
-        match action {
-            GcAction::Remove => self.delete_blob(objects, kind, name, keys).await,
-            GcAction::Report => Ok(true),
-        }
-    }
-
     /// Deletes the objects of a blob, unless a row refers to it or it is reserved. Returns whether they are deleted.
-    async fn delete_blob(&self, objects: &ObjectStorage, kind: BlobKind, name: &str, keys: &[String]) -> Result<bool> {
+    pub(super) async fn delete_blob(&self, objects: &ObjectStorage, kind: BlobKind, name: &str, keys: &[String]) -> Result<bool> {
         if !self.store.begin_blob_deletion(kind, name, DELETION_TIMEOUT).await? {
             return Ok(false);
         }
