@@ -1,6 +1,6 @@
 """What one owner gets beside a flood of another owner's requests and jobs. Prints a table.
 
-    python3 benches/fairness.py [--rounds 3] [--seconds 20] [--decoder models/FOLDER]
+    python3 benches/fairness.py [--rounds 3] [--seconds 20] [--decoder models/FOLDER] [--parts predict,jobs,generate]
 
 The flood sends 1.5 times the capacity of the server, which is measured first, and 100 times as much as the other owner. Runs of the other
 owner alone and beside the flood alternate. Goodput is what both complete in a second, divided by the capacity; requests of both are equal.
@@ -120,6 +120,7 @@ def compare_jobs(options, address):
 def main():
     parser = common.arguments(__doc__, 3, "espalier", "load")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--parts", default="predict,jobs,generate", help="what is measured, separated by commas")
     parser.add_argument("--decoder", type=Path, help="a base that generates; without it generation is left out")
     options = parser.parse_args()
     server, program = common.server_program(options.espalier), common.bench_program(options.load, "load")
@@ -127,9 +128,11 @@ def main():
     common.header("measured", "figure", "alone", "beside the flood", "ratio")
     with common.Server(server, "--admin-keys", ADMIN_KEY) as encoder:
         requests = [f"/predict\t{json.dumps({'inputs': [chosen.choice(texts)]})}" for _ in range(1000)]
-        compare_requests("predict", options, program, encoder.address, requests)
-        compare_jobs(options, encoder.address)
-    if options.decoder:
+        if "predict" in options.parts:
+            compare_requests("predict", options, program, encoder.address, requests)
+        if "jobs" in options.parts:
+            compare_jobs(options, encoder.address)
+    if options.decoder and "generate" in options.parts:
         with common.Server(server, "--admin-keys", ADMIN_KEY, model=options.decoder) as decoder:
             model = clients(decoder.address)["other"].call("/base")["name"]
             body = lambda: json.dumps({"model": model, "prompt": chosen.choice(texts), "max_tokens": 32, "temperature": 0})

@@ -13,8 +13,8 @@
 //! hosts from deleting a blob whose row is about to be added ([`BlobReservations`](crate::store::BlobReservations)). A blob in the data
 //! directory is verified when it is downloaded, and again by those who read it.
 
-use super::data_dir::DataDir;
 use super::damaged_downloads::{DamagedDownloads, ObjectState};
+use super::data_dir::DataDir;
 use super::key_locks::KeyLocks;
 use super::object_storage::{Download, ObjectStorage};
 use super::reservation::Reservation;
@@ -246,7 +246,13 @@ impl BlobStore {
     }
 
     /// Deletes the objects of a blob, unless a row refers to it or it is reserved. Returns whether they are deleted.
-    pub(super) async fn delete_blob(&self, objects: &ObjectStorage, kind: BlobKind, name: &str, keys: &[String]) -> Result<bool> {
+    pub(super) async fn delete_blob(
+        &self,
+        objects: &ObjectStorage,
+        kind: BlobKind,
+        name: &str,
+        keys: &[String],
+    ) -> Result<bool> {
         if !self.store.begin_blob_deletion(kind, name, DELETION_TIMEOUT).await? {
             return Ok(false);
         }
