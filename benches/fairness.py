@@ -1,6 +1,6 @@
 """What one owner gets beside a flood of another owner's requests and jobs. Prints a table.
 
-    python3 benches/fairness.py [--rounds 3] [--seconds 20] [--decoder models/FOLDER] [--parts predict,jobs,generate]
+    python3 benches/fairness.py [--rounds 3] [--seconds 20] [--decoder models/FOLDER] [--parts predict,short-jobs,long-jobs,generate]
 
 The flood sends 1.5 times the capacity of the server, which is measured first, and 100 times as much as the other owner. Runs of the other
 owner alone and beside the flood alternate. Goodput is what both complete in a second, divided by the capacity; requests of both are equal.
@@ -9,6 +9,7 @@ counts.
 """
 
 import contextlib
+import itertools
 import json
 import random
 import subprocess
@@ -26,6 +27,8 @@ FLOOD, PART = 1.5, 0.01
 CONNECTIONS = {"flood": 128, "other": 8}
 # Of the other owner's job; the long ones of the flood have a hundred times as many.
 EPOCHS = 6
+# Between two jobs of the other owner; at least the time slice of a job.
+FLOOD_SECONDS = 15, 45
 
 
 class OwnerClient(Client):
@@ -41,10 +44,14 @@ class OwnerClient(Client):
         return self.connection.getresponse()
 
 
+def owner_client(admin, owner):
+    key = admin.call("/keys", {"owner": owner, "name": "fairness", "scopes": SCOPES})["key"]
+    return OwnerClient(admin.address, key)
+
+
 def clients(address):
     admin = OwnerClient(address, ADMIN_KEY)
-    key = lambda owner: admin.call("/keys", {"owner": owner, "name": "fairness", "scopes": SCOPES})["key"]
-    return {owner: OwnerClient(address, key(owner)) for owner in CONNECTIONS}
+    return {owner: owner_client(admin, owner) for owner in CONNECTIONS}
 
 
 class Load:
@@ -99,28 +106,33 @@ def cancel(client, id):
 
 
 def compare_jobs(options, address):
-    by_owner, file = clients(address), common.ROOT / common.SAMPLE
+    """Every job of the other owner is one of a new owner, whose jobs have not used the slot before."""
+    admin, file = OwnerClient(address, ADMIN_KEY), common.ROOT / common.SAMPLE
+    numbers = itertools.count()
+    new_owner = lambda: owner_client(admin, f"owner-{next(numbers)}")
     lora = lambda epochs: {"hyperparameters": {"epochs": epochs}, "method": {"type": "lora"}}
-    alone = [job_seconds(by_owner["other"], lora(EPOCHS), file) for _ in range(options.rounds)]
+    alone = [job_seconds(new_owner(), lora(EPOCHS), file) for _ in range(options.rounds)]
     head = {"hyperparameters": {"epochs": 1, "max_length": 16}, "method": {"type": "head"}}
-    for name, job in ("jobs beside short ones", head), ("jobs beside long ones", lora(100 * EPOCHS)):
-        flood = [by_owner["flood"].start_job(job, file) for _ in range(100)]
-        beside = []
+    for name, job in ("short", head), ("long", lora(100 * EPOCHS)):
+        if f"{name}-jobs" not in options.parts:
+            continue
+        flood_client, beside = new_owner(), []
+        flood = [flood_client.start_job(job, file) for _ in range(100)]
         for _ in range(options.rounds):
-            # A job of the flood runs for a random time before the other owner's job is created.
-            time.sleep(random.uniform(0, 30))
-            beside.append(job_seconds(by_owner["other"], lora(EPOCHS), file))
-        queued = by_owner["flood"].call("/jobs?status=queued&limit=100")["data"]
+            # Jobs of the flood run for a random time before the other owner's job is created.
+            time.sleep(random.uniform(*FLOOD_SECONDS))
+            beside.append(job_seconds(new_owner(), lora(EPOCHS), file))
+        queued = flood_client.call("/jobs?status=queued&limit=100")["data"]
         ratio = common.spread((other / one for one, other in zip(alone, beside, strict=True)), 2)
-        common.row(f"{name} ({len(queued)} of them wait at the end)", "s", common.middle(alone), common.middle(beside), ratio)
+        common.row(f"jobs beside {name} ones ({len(queued)} of them wait at the end)", "s", common.middle(alone), common.middle(beside), ratio)
         for id in flood:
-            cancel(by_owner["flood"], id)
+            cancel(flood_client, id)
 
 
 def main():
     parser = common.arguments(__doc__, 3, "espalier", "load")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--parts", default="predict,jobs,generate", help="what is measured, separated by commas")
+    parser.add_argument("--parts", default="predict,short-jobs,long-jobs,generate", help="what is measured, separated by commas")
     parser.add_argument("--decoder", type=Path, help="a base that generates; without it generation is left out")
     options = parser.parse_args()
     server, program = common.server_program(options.espalier), common.bench_program(options.load, "load")
