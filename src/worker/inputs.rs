@@ -1,6 +1,6 @@
 //! Inputs of a job: its datasets and the adapter that it starts from, read from the data folder and verified.
 
-use crate::store::blobs::BlobStore;
+use crate::store::blobs::{BlobStore, sha256};
 use crate::store::{BlobKind, ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
 use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, TokenCounter};
@@ -8,9 +8,8 @@ use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
 use espalier_core::training::{Plan, SourceWeights, TrainingData, Validation};
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where the inputs of a job are in the data folder.
@@ -132,18 +131,6 @@ fn verify_hash(path: &Path, dataset: &Dataset) -> Result<()> {
         false => {
             let detail = format!("the file of the dataset {id} is not what was sent (its sha256 differs): {advice}");
             Err(Error::conflict("dataset_damaged", detail))
-        }
-    }
-}
-
-/// SHA-256 of a file of any size, in hexadecimal.
-fn sha256(mut file: File) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! step gives the same result, so a worker that has lost its lease does no harm by uploading an older one.
 
 use super::blob_store::{BlobStore, blocking};
+use super::file_hash::sha256;
 use super::object_storage::{Download, ListedObject, ObjectStorage};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -146,17 +146,6 @@ fn files_below(folder: &Path, prefix: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort_unstable();
     Ok(found)
-}
-
-fn sha256(mut file: File) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
 }
 
 /// Replaces a folder by the content of an archive, which is deleted.
