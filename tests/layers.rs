@@ -35,7 +35,7 @@ const SERVICE: [Layer; 7] = [
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 32] = [
+const CRATES: [Layer; 33] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
@@ -46,13 +46,14 @@ const CRATES: [Layer; 32] = [
     ("calamine", &["dataset"]),
     ("encoding_rs", &["dataset"]),
     ("flate2", &["artifact", "dataset", "http"]),
-    ("tar", &["artifact"]),
+    ("tar", &["artifact", "store"]),
     ("parquet", &["dataset"]),
     ("ureq", &["model", "worker", "http", "cli", "telemetry"]),
     ("jsonwebtoken", &["http"]),
     ("llguidance", &["serving"]),
     ("sqlx", &["store"]),
     ("object_store", &["store"]),
+    ("rustls", &["store"]),
     ("tokio", &["store", "worker", "serving", "http", "cli"]),
     ("tokio_util", &["worker", "serving", "http", "cli"]),
     ("axum", &["http"]),

@@ -1,7 +1,7 @@
 //! Changes of jobs as they are committed, by this process and, on Postgres, by every other one (`LISTEN` and `NOTIFY`).
 //!
 //! A change is a hint to read the database now. It can be lost, for example behind a pooler that gives a connection away after each
-//! transaction, so whoever waits for one also polls.
+//! transaction, so a task that waits for one also polls.
 
 use std::fmt;
 use std::str::FromStr;
@@ -94,7 +94,7 @@ impl JobChangeReceiver {
             match self.0.recv().await {
                 Ok(Some(change)) if !is_wanted(&change) => {}
                 Ok(_) | Err(RecvError::Lagged(_)) => return,
-                // The store is gone; whoever waits polls.
+                // The store is gone; the task that waits also polls.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
-/// A blob stays this long after its last use: whoever got its path opens it within that time.
+/// A blob stays this long after its last use: the reader that got its path opens it within that time.
 const MIN_IDLE_TIME: Duration = Duration::from_secs(60);
 
 struct CachedBlob {

@@ -42,11 +42,11 @@ pub enum Fault {
 pub struct S3Server {
     pub address: SocketAddr,
     root: TempDir,
-    faults: Arc<Faults>,
+    faults: Arc<FaultInjection>,
     _runtime: Runtime,
 }
 
-struct Faults {
+struct FaultInjection {
     fault: Mutex<Fault>,
     requests: AtomicU64,
     /// Reads of objects since the fault was set.
@@ -64,7 +64,7 @@ impl S3Server {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
-        let faults = Arc::new(Faults {
+        let faults = Arc::new(FaultInjection {
             fault: Mutex::new(Fault::None),
             requests: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -125,16 +125,16 @@ impl S3Server {
     }
 }
 
-async fn serve(stream: TcpStream, service: S3Service, faults: Arc<Faults>) {
+async fn serve(stream: TcpStream, service: S3Service, faults: Arc<FaultInjection>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, faults) = (service.clone(), Arc::clone(&faults));
         async move { faults.answer(service, request).await }
     });
-    // A client that goes away ends its connection with an error.
+    // A client that disconnects ends its connection with an error.
     let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
 }
 
-impl Faults {
+impl FaultInjection {
     async fn answer(&self, service: S3Service, request: Request<Incoming>) -> Result<Reply, std::io::Error> {
         let fault = *self.fault.lock().unwrap();
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
