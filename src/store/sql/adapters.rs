@@ -121,8 +121,8 @@ pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &R
     })
 }
 
-/// Finds an adapter by a name of `owner` that `viewer` may read. One statement does both, so that an adapter that is not shared takes
-/// as long as one that does not exist.
+/// Finds an adapter by a name of `owner` that `viewer` may read. An adapter that is not shared takes as long as one that does not exist:
+/// the name of another owner is looked up first, and an id is always looked up after it.
 async fn resolve_name<D: Dialect>(
     store: &SqlStore<D>,
     owner: &str,
@@ -130,6 +130,13 @@ async fn resolve_name<D: Dialect>(
     reference: &Reference,
 ) -> Result<Option<Row<D>>> {
     let row = match reference {
+        Reference::Name(name) if owner != viewer => {
+            let sql = "select adapter_id from adapter_names where owner = $1 and name = $2";
+            let row = store.fetch_optional(sql, params![owner, name]).await.context("resolving a name")?;
+            let id = row.map(|row| row.uuid("adapter_id")).transpose()?.unwrap_or(Uuid::nil());
+            let sql = concat!(select_versions!("where id = $1 and "), visible_to_second_parameter!());
+            store.fetch_optional(sql, params![id, viewer]).await
+        }
         Reference::Name(name) => {
             let sql = concat!(
                 select_versions!(
