@@ -45,8 +45,9 @@ stop_server() {
   return "$code"
 }
 
+# Ends with the code that is given, or that of the last command: a trap that runs other commands before has to keep it.
 server_cleanup() {
-  local code=$?
+  local code=${1:-$?}
   trap - EXIT INT TERM
   if [ "$code" -ge 128 ]; then
     # Ctrl-C reached the server too: it is stopping already, and the second signal makes it quick.

@@ -29,7 +29,7 @@ helpers=()
 stop_helpers() {
   for helper in "${helpers[@]}"; do kill "$helper" 2>/dev/null || true; done
 }
-trap 'stop_helpers; server_cleanup' EXIT
+trap 'code=$?; stop_helpers; server_cleanup "$code"' EXIT
 
 "$python" tests/telemetry/collector.py "$server_folder/port" "$server_folder/spans" &
 helpers+=($!)
@@ -37,7 +37,7 @@ until [ -s "$server_folder/port" ]; do sleep 0.1; done
 key=the-key-of-the-telemetry-check
 export ESPALIER_API_KEYS=$key OTEL_EXPORTER_OTLP_ENDPOINT
 OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$(cat "$server_folder/port")
-start_server "$program" tests/fixtures/decoders/llama
+start_server "$program" tests/fixtures/decoders/llama --blob-store "file://$server_folder/bucket"
 address=${ESPALIER_SERVER#http://}
 
 # The configuration of deploy/ with this server, a short interval and the key.
