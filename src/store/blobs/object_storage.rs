@@ -38,8 +38,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// `Retry-After` of requests that need a blob while the object storage is unavailable.
 const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Options of a URL that hold secrets, which come from the environment instead.
-const SECRET_OPTIONS: [&str; 5] = ["secret", "token", "password", "key_id", "account_key"];
+/// Parts of the names of options that hold secrets, which come from the environment instead.
+const SECRET_OPTIONS: [&str; 8] =
+    ["access_key", "account_key", "customer_key", "password", "sas_", "secret", "service_account_key", "token"];
 
 /// Bucket, or part of one, that holds blobs.
 #[derive(Debug, Clone)]
@@ -355,4 +356,43 @@ fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let folder = url.to_file_path().map_err(|()| invalid(format!("{url} is not the path of a folder")))?;
     std::fs::create_dir_all(&folder).map_err(|error| invalid(format!("{}: {error}", folder.display())))?;
     Ok(Arc::new(LocalFileSystem::new_with_prefix(folder).map_err(not_usable)?.with_fsync(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        let error = ObjectStorage::open(url).unwrap_err();
+        assert_eq!(error.code(), "invalid_blob_store");
+        error.to_string()
+    }
+
+    #[test]
+    fn urls_of_every_storage_are_opened() {
+        for (url, name) in [
+            ("s3://bucket/a/b?region=eu-central-1", "s3://bucket/a/b"),
+            ("s3://bucket?endpoint=http://localhost:9000&region=us-east-1&sse_kms_key_id=alias", "s3://bucket"),
+            ("az://container/prefix?account_name=account", "az://container/prefix"),
+        ] {
+            assert_eq!(ObjectStorage::open(url).unwrap().name(), name);
+        }
+    }
+
+    #[test]
+    fn wrong_urls_and_credentials_in_them_are_refused() {
+        for (url, reason) in [
+            ("bucket/prefix", "it is not a URL"),
+            ("ftp://bucket", "is not supported"),
+            ("s3:///prefix", "names no bucket"),
+            ("s3://bucket?colour=red", "there is no option \"colour\""),
+            ("s3://key:secret@bucket", "in the environment"),
+            ("s3://bucket?secret_access_key=hidden", "in the environment"),
+            ("s3://bucket?session_token=hidden", "in the environment"),
+            ("az://container?account_name=account&account_key=hidden", "in the environment"),
+        ] {
+            let shown = refusal(url);
+            assert!(shown.contains(reason) && !shown.contains("hidden"), "{url}: {shown}");
+        }
+    }
 }
