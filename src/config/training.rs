@@ -65,12 +65,12 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_HEARTBEAT_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
     pub heartbeat_interval: Duration,
 
-    /// How much longer the jobs of an owner may use training slots lately than those of a waiting owner with fewer running jobs before one
-    /// is preempted, which resumes from its checkpoint; at least ten times the time from the claim of the job to its first step
+    /// A running job is preempted when its owner's recent slot time exceeds that of a waiting owner with fewer running jobs by this much,
+    /// and by ten times the time from the claim of the job to its first step; it resumes from its checkpoint
     #[arg(long = "job-time-slice", env = "ESPALIER_JOB_TIME_SLICE", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
     pub time_slice: Duration,
 
-    /// Interval at which an idle worker polls the queue for jobs of other processes, and a busy one for jobs of other owners
+    /// Interval at which a worker polls the database: for queued jobs when it is idle, for queued jobs of other owners when it is busy
     #[arg(long, env = "ESPALIER_POLL_INTERVAL", value_name = "TIME", default_value = "2s", value_parser = units::parse_duration)]
     pub poll_interval: Duration,
 

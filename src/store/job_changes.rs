@@ -73,8 +73,8 @@ impl JobChanges {
         let _ = self.0.send(Some(change));
     }
 
-    /// Says that changes may have been lost.
-    pub fn send_lost(&self) {
+    /// Wakes every receiver, because changes may have been missed.
+    pub fn send_lagged(&self) {
         let _ = self.0.send(None);
     }
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_survives_its_text() {
+    fn a_change_is_parsed_from_its_text() {
         for kind in JobChangeKind::ALL {
             let change = JobChange { job: Uuid::now_v7(), kind };
             assert_eq!(change.to_string().parse(), Ok(change));
@@ -124,7 +124,7 @@ mod tests {
         changes.send(JobChange { job, kind: JobChangeKind::Event });
         changes.send(JobChange { job, kind: JobChangeKind::Queued });
         receiver.changed(|change| change.kind == JobChangeKind::Queued).await;
-        changes.send_lost();
+        changes.send_lagged();
         receiver.changed(|_| false).await;
         for _ in 0..=CAPACITY {
             changes.send(JobChange { job, kind: JobChangeKind::Event });

@@ -9,7 +9,6 @@ use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// Minimum age of unreferenced blobs that garbage collection deletes; the row of a younger blob may not be inserted yet.
 const GC_MIN_AGE: Duration = Duration::from_secs(3600);
@@ -101,18 +100,16 @@ async fn collect_garbage(
     action: GcAction,
 ) -> Result<GcReport> {
     // Listed before the live jobs are read: a job with checkpoints that is not among those is finished.
-    let jobs_with_checkpoints = blobs.data_dir().jobs_with_checkpoints()?;
+    let mut finished = blobs.checkpoint_bytes().await?;
     let mut live = live_blobs(store.as_ref(), policy.keep_checkpoints).await?;
-    let finished: Vec<Uuid> =
-        jobs_with_checkpoints.into_iter().filter(|job| !live.resumable_jobs.contains(job)).collect();
-    let checkpoint_bytes: u64 = finished.iter().map(|job| blobs.data_dir().checkpoint_bytes(*job)).sum();
+    finished.retain(|job, _| !live.resumable_jobs.contains(job));
     if action == GcAction::Remove {
-        for job in &finished {
+        for job in finished.keys() {
             blobs.remove_checkpoints(*job).await?;
         }
     }
-    let checkpoints = finished.len();
-    live.resumable_jobs.extend(finished);
+    let (checkpoints, checkpoint_bytes) = (finished.len(), finished.values().sum::<u64>());
+    live.resumable_jobs.extend(finished.into_keys());
     let found = blobs.collect_garbage(Arc::new(live), GC_MIN_AGE, action).await?;
     Ok(GcReport { checkpoints: found.checkpoints + checkpoints, bytes: found.bytes + checkpoint_bytes, ..found })
 }

@@ -47,7 +47,7 @@ impl StopSignal {
         self.lock().is_abandoned = true;
     }
 
-    /// Stops the training, so that the slot goes to the job of another owner.
+    /// Stops the training, so that a job of another owner can use the slot.
     pub fn preempt(&self) {
         self.lock().is_preempted = true;
     }

@@ -13,10 +13,10 @@
 //! hosts from deleting a blob whose row is about to be added ([`BlobReservations`](crate::store::BlobReservations)). A blob in the data
 //! directory is verified when it is downloaded, and again by those who read it.
 
-use super::damaged_downloads::{DamagedDownloads, ObjectState};
+use super::checksum_mismatches::ChecksumMismatches;
 use super::data_dir::DataDir;
 use super::key_locks::KeyLocks;
-use super::object_storage::{Download, ObjectStorage};
+use super::object_storage::ObjectStorage;
 use super::reservation::Reservation;
 use crate::store::interface::Store;
 use crate::store::model::BlobKind;
@@ -71,7 +71,7 @@ impl BlobStore {
         &self.store
     }
 
-    pub(super) fn objects(&self) -> Option<&ObjectStorage> {
+    pub(super) fn object_storage(&self) -> Option<&ObjectStorage> {
         self.objects.as_ref()
     }
 
@@ -79,34 +79,45 @@ impl BlobStore {
     /// object storage either.
     pub async fn dataset(&self, hash: &str) -> Result<PathBuf> {
         let path = self.data_dir.dataset_path(hash);
-        if let Some(objects) = &self.objects
-            && !self.data_dir.mark_used(&path)
-        {
-            let _guard = self.downloads.lock(hash).await;
-            if !self.data_dir.mark_used(&path) {
-                // Its future is large, and most calls need none.
-                Box::pin(self.download_dataset(objects, hash)).await?;
-            }
-        }
+        self.download_once(hash, &path, |objects| self.download_dataset(objects, hash)).await?;
         Ok(path)
+    }
+
+    /// Downloads a blob unless it is at `path`. Concurrent calls for one blob share the download.
+    async fn download_once<'a, F: Future<Output = Result<()>>>(
+        &'a self,
+        name: &str,
+        path: &Path,
+        download: impl FnOnce(&'a ObjectStorage) -> F,
+    ) -> Result<()> {
+        let Some(objects) = &self.objects else { return Ok(()) };
+        if self.data_dir.touch(path) {
+            return Ok(());
+        }
+        let _guard = self.downloads.lock(name).await;
+        match self.data_dir.touch(path) {
+            true => Ok(()),
+            // The future is large, and most calls need none.
+            false => Box::pin(download(objects)).await,
+        }
     }
 
     async fn download_dataset(&self, objects: &ObjectStorage, hash: &str) -> Result<()> {
         let key = dataset_key(hash);
-        let mut damaged = DamagedDownloads::default();
+        let mut mismatches = ChecksumMismatches::default();
         loop {
             let temporary = self.data_dir.temp_dir().join(Uuid::now_v7().to_string());
             match objects.download(&key, &temporary).await? {
-                Download::Missing => return Ok(()),
-                Download::Done(found) if found == hash => {
+                None => return Ok(()),
+                Some(found) if found == hash => {
                     let (data_dir, hash) = (Arc::clone(&self.data_dir), hash.to_string());
                     blocking("keeping a downloaded dataset", move || data_dir.put_dataset(&temporary, &hash)).await?;
                     return self.evict().await;
                 }
-                Download::Done(found) => {
+                Some(found) => {
                     drop(tokio::fs::remove_file(&temporary).await);
                     objects.metrics().record_damage();
-                    if damaged.record(hash, found)? == ObjectState::Damaged {
+                    if mismatches.record(hash, found)? {
                         return objects.quarantine(&key).await;
                     }
                 }
@@ -141,20 +152,12 @@ impl BlobStore {
     /// Directory with one folder for each adapter version, in which `version` is, unless it is not in object storage either.
     pub async fn adapters_dir(&self, version: &str) -> Result<PathBuf> {
         let dir = self.data_dir.adapters_dir();
-        let folder = dir.join(version);
-        if let Some(objects) = &self.objects
-            && !self.data_dir.mark_used(&folder)
-        {
-            let _guard = self.downloads.lock(version).await;
-            if !self.data_dir.mark_used(&folder) {
-                Box::pin(self.download_adapter(objects, version)).await?;
-            }
-        }
+        self.download_once(version, &dir.join(version), |objects| self.download_adapter(objects, version)).await?;
         Ok(dir)
     }
 
     async fn download_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
-        let mut damaged = DamagedDownloads::default();
+        let mut mismatches = ChecksumMismatches::default();
         loop {
             let [config, weights, manifest] = adapter_keys(version);
             let (config, weights, manifest) =
@@ -168,7 +171,7 @@ impl BlobStore {
                 return self.evict().await;
             }
             objects.metrics().record_damage();
-            if damaged.record(version, found)? == ObjectState::Damaged {
+            if mismatches.record(version, found)? {
                 for key in adapter_keys(version) {
                     objects.quarantine(&key).await?;
                 }
@@ -241,7 +244,7 @@ impl BlobStore {
         }
         tracing::warn!(kind = kind.as_str(), name, "a blob in the data folder is damaged; it is downloaded again");
         let (data_dir, name) = (Arc::clone(&self.data_dir), name.to_string());
-        blocking("removing a damaged blob", move || data_dir.discard(kind, &name)).await?;
+        blocking("removing a damaged blob", move || data_dir.remove_damaged(kind, &name)).await?;
         Ok(true)
     }
 

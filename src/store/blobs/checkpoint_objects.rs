@@ -5,9 +5,10 @@
 
 use super::blob_store::{BlobStore, blocking};
 use super::file_hash::sha256;
-use super::object_storage::{Download, ListedObject, ObjectStorage};
+use super::object_storage::{ListedObject, ObjectStorage};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ impl BlobStore {
     /// Uploads the checkpoints of a job, the newest of which is that of `step`, and deletes the older ones in object storage. Does nothing
     /// without object storage.
     pub async fn upload_checkpoint(&self, job: Uuid, step: u64) -> Result<()> {
-        let Some(objects) = self.objects() else { return Ok(()) };
+        let Some(objects) = self.object_storage() else { return Ok(()) };
         let folder = self.data_dir().job_checkpoint_dir(job);
         let archive = self.data_dir().temp_dir().join(format!("{}.tar", Uuid::now_v7()));
         let path = archive.clone();
@@ -47,38 +48,41 @@ impl BlobStore {
     /// Puts the newest checkpoint of a job into the data directory, unless the one that is there is as new. Does nothing without object
     /// storage.
     pub async fn download_checkpoint(&self, job: Uuid) -> Result<()> {
-        let Some(objects) = self.objects() else { return Ok(()) };
+        let Some(objects) = self.object_storage() else { return Ok(()) };
         let folder = self.data_dir().job_checkpoint_dir(job);
         let local_step = fs::read_to_string(folder.join(STEP_FILE)).ok().and_then(|step| step.trim().parse().ok());
-        let mut stored = list(objects, job).await?;
-        stored.retain(|stored| local_step.is_none_or(|step: u64| stored.step > step));
-        for checkpoint in stored.iter().rev() {
-            let archive = self.data_dir().temp_dir().join(format!("{}.tar", Uuid::now_v7()));
-            match objects.download(&checkpoint.key, &archive).await? {
-                Download::Done(sha256) if sha256 == checkpoint.sha256 => {
-                    let (folder, temp_dir) = (folder.clone(), self.data_dir().temp_dir());
-                    tracing::info!(step = checkpoint.step, "resuming from a checkpoint in object storage");
-                    return blocking("unpacking a checkpoint", move || unpack(&archive, &folder, &temp_dir)).await;
-                }
-                Download::Done(_) => {
-                    tracing::warn!(
-                        key = checkpoint.key,
-                        "a checkpoint in object storage is damaged; using an older one"
-                    );
-                    drop(tokio::fs::remove_file(&archive).await);
-                    objects.quarantine(&checkpoint.key).await?;
-                }
-                Download::Missing => {}
-            }
+        let archive = self.data_dir().temp_dir().join(format!("{}.tar", Uuid::now_v7()));
+        if let Some(step) = download_newest(objects, job, local_step, &archive).await? {
+            tracing::info!(step, "resuming from a checkpoint in object storage");
+            let temp_dir = self.data_dir().temp_dir();
+            blocking("unpacking a checkpoint", move || replace_folder(&archive, &folder, &temp_dir)).await?;
         }
         Ok(())
+    }
+
+    /// Bytes of the checkpoints of each job that has some. If the caller lists them before it reads the resumable jobs, a job that is not
+    /// among those is finished, and its checkpoints can be removed.
+    pub async fn checkpoint_bytes(&self) -> Result<BTreeMap<Uuid, u64>> {
+        let data_dir = self.data_dir().clone();
+        let mut bytes = blocking("listing checkpoints", move || {
+            let jobs = data_dir.jobs_with_checkpoints()?.into_iter();
+            Ok(jobs.map(|job| (job, data_dir.checkpoint_bytes(job))).collect::<BTreeMap<_, _>>())
+        })
+        .await?;
+        let Some(objects) = self.object_storage() else { return Ok(bytes) };
+        for object in objects.list("checkpoints").await? {
+            if let Some(job) = object.key.split('/').nth(1).and_then(|job| Uuid::parse_str(job).ok()) {
+                *bytes.entry(job).or_default() += object.bytes;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Removes the checkpoints of a finished job.
     pub async fn remove_checkpoints(&self, job: Uuid) -> Result<()> {
         let data_dir = self.data_dir().clone();
         blocking("removing checkpoints", move || data_dir.remove_checkpoints(job)).await?;
-        if let Some(objects) = self.objects() {
+        if let Some(objects) = self.object_storage() {
             for checkpoint in list(objects, job).await? {
                 objects.delete(&checkpoint.key).await?;
             }
@@ -87,9 +91,39 @@ impl BlobStore {
     }
 }
 
-/// Key of the newest checkpoint of a job.
-pub async fn newest_checkpoint(objects: &ObjectStorage, job: Uuid) -> Result<Option<String>> {
-    Ok(list(objects, job).await?.pop().map(|checkpoint| checkpoint.key))
+impl ObjectStorage {
+    /// Extracts the newest checkpoint of a job into a new folder, if there is one.
+    pub async fn copy_checkpoint(&self, job: Uuid, target: &Path) -> Result<()> {
+        let archive = target.with_extension("tar");
+        match download_newest(self, job, None, &archive).await? {
+            Some(_) => extract(&archive, target).with_context(|| format!("unpacking the checkpoint of the job {job}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Downloads the newest intact checkpoint of a job of a step after `after`, and returns its step. Damaged ones are quarantined.
+async fn download_newest(
+    objects: &ObjectStorage,
+    job: Uuid,
+    after: Option<u64>,
+    archive: &Path,
+) -> Result<Option<u64>> {
+    for checkpoint in list(objects, job).await?.into_iter().rev() {
+        if after.is_some_and(|step| checkpoint.step <= step) {
+            break;
+        }
+        match objects.download(&checkpoint.key, archive).await? {
+            Some(sha256) if sha256 == checkpoint.sha256 => return Ok(Some(checkpoint.step)),
+            Some(_) => {
+                tracing::warn!(key = checkpoint.key, "a checkpoint in object storage is damaged; using an older one");
+                drop(tokio::fs::remove_file(archive).await);
+                objects.quarantine(&checkpoint.key).await?;
+            }
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Checkpoints of a job in object storage, oldest first.
@@ -148,16 +182,21 @@ fn files_below(folder: &Path, prefix: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Replaces a folder by the content of an archive, which is deleted.
-fn unpack(archive: &Path, folder: &Path, temp_dir: &Path) -> Result<()> {
+/// Extracts an archive in place of a folder, and deletes the archive.
+fn replace_folder(archive: &Path, folder: &Path, temp_dir: &Path) -> Result<()> {
     let (staging, replaced) = (temp_dir.join(Uuid::now_v7().to_string()), temp_dir.join(Uuid::now_v7().to_string()));
-    let unpack = || -> io::Result<()> {
-        fs::create_dir(&staging)?;
-        tar::Archive::new(File::open(archive)?).unpack(&staging)?;
+    let replace = || -> io::Result<()> {
+        extract(archive, &staging)?;
         durable_fs::ignore_not_found(fs::rename(folder, &replaced))?;
         fs::rename(&staging, folder)?;
-        durable_fs::ignore_not_found(fs::remove_dir_all(&replaced))?;
-        durable_fs::remove_file_if_exists(archive)
+        durable_fs::ignore_not_found(fs::remove_dir_all(&replaced))
     };
-    unpack().context("unpacking a checkpoint")
+    replace().context("unpacking a checkpoint")
+}
+
+/// Extracts an archive into a new folder, and deletes the archive.
+fn extract(archive: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    tar::Archive::new(File::open(archive)?).unpack(folder)?;
+    durable_fs::remove_file_if_exists(archive)
 }

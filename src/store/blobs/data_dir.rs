@@ -166,13 +166,13 @@ impl DataDir {
         publish_files(files, &self.adapters_dir(), &self.temp_dir()).map(drop)
     }
 
-    /// Marks a blob as used now, so that it is evicted late. Returns whether it is there.
-    pub(super) fn mark_used(&self, blob: &Path) -> bool {
+    /// Sets the time of a blob's last use, by which blobs are evicted. Returns whether the blob is there.
+    pub(super) fn touch(&self, blob: &Path) -> bool {
         File::open(blob).and_then(|file| file.set_modified(SystemTime::now())).is_ok()
     }
 
     /// Removes a damaged blob, whether it is in use or not.
-    pub(super) fn discard(&self, kind: BlobKind, name: &str) -> Result<()> {
+    pub(super) fn remove_damaged(&self, kind: BlobKind, name: &str) -> Result<()> {
         check_blob_name(name)?;
         let removed = match kind {
             BlobKind::Dataset => durable_fs::remove_file_if_exists(&self.dataset_path(name)),

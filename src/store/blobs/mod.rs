@@ -19,7 +19,7 @@ mod backup_source;
 mod blob_store;
 mod cache_eviction;
 mod checkpoint_objects;
-mod damaged_downloads;
+mod checksum_mismatches;
 mod data_dir;
 mod file_hash;
 mod garbage_collection;

@@ -6,18 +6,18 @@ use super::layout::is_sha256_hex;
 use super::object_storage::ObjectStorage;
 use crate::store::model::BlobKind;
 use espalier_core::error::Result;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 impl BlobStore {
-    /// Removes the blobs that no row refers to.
+    /// Removes the blobs that no row refers to. Checkpoints in object storage are removed by
+    /// [`remove_checkpoints`](Self::remove_checkpoints).
     pub async fn collect_garbage(&self, live: Arc<LiveBlobs>, min_age: Duration, action: GcAction) -> Result<GcReport> {
         let (data_dir, in_directory) = (Arc::clone(self.data_dir()), Arc::clone(&live));
         let found =
             blocking("collecting garbage", move || data_dir.garbage_collect(&in_directory, min_age, action)).await?;
-        match self.objects() {
+        match self.object_storage() {
             // What object storage has counts, not the copies.
             Some(objects) => self.collect_objects(objects, &live, action).await,
             None => Ok(found),
@@ -52,18 +52,6 @@ impl BlobStore {
                 report.bytes += bytes;
             }
         }
-        let mut finished = BTreeSet::new();
-        for object in objects.list("checkpoints").await? {
-            let job = object.key.split('/').nth(1).and_then(|job| Uuid::parse_str(job).ok());
-            if let Some(job) = job.filter(|job| !live.resumable_jobs.contains(job)) {
-                if action == GcAction::Remove {
-                    objects.delete(&object.key).await?;
-                }
-                finished.insert(job);
-                report.bytes += object.bytes;
-            }
-        }
-        report.checkpoints = finished.len();
         if action == GcAction::Remove {
             self.store().delete_expired_reservations().await?;
         }

@@ -58,14 +58,6 @@ pub struct ListedObject {
     pub bytes: u64,
 }
 
-/// Downloaded content.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Download {
-    /// Hexadecimal sha256 of the file that was written.
-    Done(String),
-    Missing,
-}
-
 impl ObjectStorage {
     /// Opens `s3://bucket/prefix?endpoint=…&region=…`, `gs://bucket/prefix`, `az://container/prefix?account_name=…` or `file:///folder`.
     /// Credentials come from the environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_KEY`, …) or from the
@@ -137,8 +129,9 @@ impl ObjectStorage {
         put.map(drop).map_err(|error| self.error("uploading", key, error))
     }
 
-    /// Writes an object to a new file, and syncs it. There is no file after an error.
-    pub async fn download(&self, key: &str, file: &Path) -> Result<Download> {
+    /// Writes an object to a new file, syncs it, and returns its sha256 in hexadecimal; `None` if there is no object. There is no file after
+    /// an error.
+    pub async fn download(&self, key: &str, file: &Path) -> Result<Option<String>> {
         let downloaded = self.record("download", self.download_file(key, file)).await;
         if downloaded.is_err() {
             drop(tokio::fs::remove_file(file).await);
@@ -146,10 +139,10 @@ impl ObjectStorage {
         downloaded
     }
 
-    async fn download_file(&self, key: &str, file: &Path) -> Result<Download> {
+    async fn download_file(&self, key: &str, file: &Path) -> Result<Option<String>> {
         let found = match self.objects.get(&parse_key(key)?).await {
             Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(Download::Missing),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.error("downloading", key, error)),
         };
         let mut writer = File::create(file).await.with_context(|| format!("creating {}", file.display()))?;
@@ -161,7 +154,7 @@ impl ObjectStorage {
             writer.write_all(&chunk).await.with_context(|| format!("writing {}", file.display()))?;
         }
         writer.sync_all().await.with_context(|| format!("syncing {}", file.display()))?;
-        Ok(Download::Done(hex::encode(hash.finalize())))
+        Ok(Some(hex::encode(hash.finalize())))
     }
 
     /// Content of an object; `None` if it does not exist.
@@ -312,7 +305,7 @@ fn options<K: FromStr>(url: &Url) -> Result<(Vec<(K, String)>, ClientOptions)> {
     Ok((settings, client))
 }
 
-fn retry() -> RetryConfig {
+fn retry_config() -> RetryConfig {
     RetryConfig { backoff: BACKOFF, max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
 }
 
@@ -326,8 +319,10 @@ fn not_usable(error: object_store::Error) -> Error {
 
 fn open_s3(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let (settings, client) = options::<AmazonS3ConfigKey>(url)?;
-    let builder =
-        AmazonS3Builder::from_env().with_bucket_name(bucket(url)?).with_client_options(client).with_retry(retry());
+    let builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket(url)?)
+        .with_client_options(client)
+        .with_retry(retry_config());
     let builder = settings.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
     Ok(Arc::new(builder.build().map_err(not_usable)?))
 }
@@ -337,7 +332,7 @@ fn open_gcs(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket(url)?)
         .with_client_options(client)
-        .with_retry(retry());
+        .with_retry(retry_config());
     let builder = settings.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
     Ok(Arc::new(builder.build().map_err(not_usable)?))
 }
@@ -347,7 +342,7 @@ fn open_azure(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(bucket(url)?)
         .with_client_options(client)
-        .with_retry(retry());
+        .with_retry(retry_config());
     let builder = settings.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
     Ok(Arc::new(builder.build().map_err(not_usable)?))
 }

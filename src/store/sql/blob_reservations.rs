@@ -110,5 +110,5 @@ async fn is_referenced<D: Dialect>(transaction: &mut Transaction<D>, kind: BlobK
 
 async fn exists<D: Dialect>(transaction: &mut Transaction<D>, sql: &'static str, params: &[Param<'_>]) -> Result<bool> {
     let row = transaction.fetch_optional(sql, params).await;
-    Ok(row.context("looking for the users of a blob")?.is_some())
+    Ok(row.context("checking whether a blob may be deleted")?.is_some())
 }

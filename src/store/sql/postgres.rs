@@ -243,7 +243,7 @@ async fn listen(options: &PgConnectOptions, changes: &JobChanges) -> sqlx::Resul
     listener.listen(JOBS_CHANNEL).await?;
     loop {
         // What was announced before this connection, or while it was lost, is not received.
-        changes.send_lost();
+        changes.send_lagged();
         while let Some(notification) = listener.try_recv().await? {
             if let Ok(change) = notification.payload().parse() {
                 changes.send(change);

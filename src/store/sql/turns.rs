@@ -1,5 +1,5 @@
-//! Turns of the owners in the job queue: the next job is one of the owner with the fewest running jobs, among several such owners of the
-//! one whose jobs used training slots the least lately, and then of the one whose last turn is the longest ago.
+//! Turns of the owners in the job queue. The owner with the fewest running jobs is next. Of several such owners, the one with the shortest
+//! recent slot time is next, and of those with equal slot times the one that took its turn least recently.
 
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
@@ -153,7 +153,7 @@ fn decay(slot_time: Duration, seconds: f64) -> Duration {
 }
 
 impl OwnerTurn {
-    /// Whether the owner has a queued job and may run another one.
+    /// Whether the owner has a queued job and is below its limit on running jobs.
     fn may_start(&self, max_running: Option<u64>) -> bool {
         self.queued > 0 && self.max_running.or(max_running).is_none_or(|limit| self.running < limit)
     }
