@@ -1,6 +1,6 @@
 //! Inputs of a job: its datasets and the adapter that it starts from, read from the data folder and verified.
 
-use crate::store::blobs::{BlobStore, sha256};
+use crate::store::blobs::{BlobStore, digest};
 use crate::store::{BlobKind, ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
 use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, TokenCounter};
@@ -8,7 +8,6 @@ use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
 use espalier_core::training::{Plan, SourceWeights, TrainingData, Validation};
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -119,14 +118,14 @@ struct ReadOptions<'a> {
 fn verify_hash(path: &Path, dataset: &Dataset) -> Result<()> {
     let id = dataset.id;
     let advice = "send it again and submit the job anew";
-    let file = match File::open(path) {
+    let found = match digest(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let detail = format!("the file of the dataset {id} is missing from the data folder: {advice}");
             return Err(Error::conflict("dataset_missing", detail));
         }
-        result => result.with_context(|| format!("opening the dataset {id}"))?,
+        result => result.with_context(|| format!("reading the dataset {id}"))?,
     };
-    match sha256(file).with_context(|| format!("reading the dataset {id}"))? == dataset.hash {
+    match found.sha256 == dataset.hash {
         true => Ok(()),
         false => {
             let detail = format!("the file of the dataset {id} is not what was sent (its sha256 differs): {advice}");

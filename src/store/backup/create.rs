@@ -1,8 +1,8 @@
 //! Creation of a backup.
 
-use super::files::{self, DigestWriter, FileDigest};
+use super::files;
 use super::manifest::{Manifest, TableManifest};
-use crate::store::blobs::{BackupSource, ObjectStorage};
+use crate::store::blobs::{BackupSource, DigestWriter, FileDigest, ObjectStorage, digest};
 use crate::store::sql::dump::{self, Dump, Table};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Error, Result};
@@ -196,7 +196,7 @@ fn copy_blobs(
         let path = format!("datasets/{hash}");
         let target = partial.join(&path);
         let copied = match target.exists() {
-            true => files::digest(&target),
+            true => digest(&target),
             false => files::copy(&source.dataset_path(hash), &target),
         };
         match copied {

@@ -1,6 +1,6 @@
 //! `manifest.json` of a backup.
 
-use super::files::FileDigest;
+use crate::store::blobs::FileDigest;
 use chrono::{DateTime, Utc};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Error, Result};

@@ -2,7 +2,7 @@
 
 use super::files;
 use super::manifest::{Manifest, TableManifest};
-use crate::store::blobs::{BlobStore, DataDir, ObjectStorage, Reservation};
+use crate::store::blobs::{BlobStore, DataDir, ObjectStorage, Reservation, digest};
 use crate::store::sql::dump::{self, Column, Dump, Table};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Error, Result};
@@ -100,7 +100,7 @@ fn check_schema_version(manifest: &Manifest) -> Result<()> {
 fn verify(backup: &Path, manifest: &Manifest) -> Result<()> {
     for (name, expected) in &manifest.files {
         let is_inside = Path::new(name).components().all(|component| matches!(component, Component::Normal(_)));
-        match files::digest(&backup.join(name)) {
+        match digest(&backup.join(name)) {
             Ok(found) if is_inside && found == *expected => {}
             Ok(_) => return Err(damaged(name, "it is not what was written")),
             Err(error) => return Err(damaged(name, &error.to_string())),

@@ -4,7 +4,7 @@
 //! step gives the same result, so a worker that has lost its lease does no harm by uploading an older one.
 
 use super::blob_store::{BlobStore, blocking};
-use super::file_hash::sha256;
+use super::file_digest::DigestWriter;
 use super::object_storage::{ListedObject, ObjectStorage};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
@@ -152,7 +152,7 @@ fn write_archive(folder: &Path, archive: &Path, step: u64) -> Result<String> {
 }
 
 fn try_write_archive(folder: &Path, archive: &Path) -> io::Result<String> {
-    let mut builder = tar::Builder::new(File::create(archive)?);
+    let mut builder = tar::Builder::new(DigestWriter::new(File::create(archive)?));
     for file in files_below(folder, Path::new(""))? {
         let opened = File::open(folder.join(&file))?;
         // The file of metrics rows may grow meanwhile; a checkpoint names the rows that it needs.
@@ -162,8 +162,9 @@ fn try_write_archive(folder: &Path, archive: &Path) -> io::Result<String> {
         header.set_mode(0o600);
         builder.append_data(&mut header, &file, opened.take(bytes))?;
     }
-    builder.into_inner()?.sync_all()?;
-    sha256(File::open(archive)?)
+    let (file, digest) = builder.into_inner()?.finish()?;
+    file.sync_all()?;
+    Ok(digest.sha256)
 }
 
 /// Paths of the files of a folder, relative to it. Files that are still being written have names that begin with a dot.
