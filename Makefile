@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test dashboard check lint-unsafe bench golden soak docs openapi expected clients telemetry clean
+.PHONY: help demo demo-generate model run up down test dashboard check lint-unsafe bench golden soak chaos dist docs openapi expected clients telemetry clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,13 @@ golden: model ## Logits and gradients on the real base model, against PyTorch an
 
 soak: ## The reliability tests at full length: kills, restarts, many clients
 	ESPALIER_SOAK=1 scripts/postgres.sh run cargo test --locked --workspace
+
+chaos: ## Half an hour of faults at random: hosts, links, PostgreSQL and S3 (CHAOS_SEED repeats a run; as root each host is a namespace)
+	ESPALIER_CHAOS_SECONDS=1800 ESPALIER_CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} \
+		scripts/postgres.sh run cargo test --locked -p espalier --test chaos -- --nocapture
+
+dist: ## A wheel and a tarball in dist/, each tried in a clean environment
+	scripts/dist.sh
 
 docs: ## Run every command of README.md and docs/ against a server
 	scripts/docs.sh

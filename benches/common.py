@@ -82,10 +82,11 @@ def existing(path):
 
 
 class Server:
-    """An espalier on a free port, by default in a temporary folder; `with` stops it."""
+    """An espalier on a free port, by default in a temporary folder; `with` stops it. `core` is the only processor core that it uses."""
 
-    def __init__(self, program, *flags, folder=None, model=MODEL):
+    def __init__(self, program, *flags, folder=None, model=MODEL, core=None):
         self.program, self.flags, self.folder, self.model = program, flags, folder, model
+        self.pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
 
     def __enter__(self):
         self.temporary = tempfile.TemporaryDirectory(prefix="espalier-bench-")
@@ -95,7 +96,7 @@ class Server:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ESPALIER_", "DATABASE_URL"))}
         command = [self.program, "serve", "--model", self.model, "--data-dir", folder, "--listen", "127.0.0.1:0"]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen([*command, *self.flags], cwd=ROOT, env=kept, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.pinned, *command, *self.flags], cwd=ROOT, env=kept, stdout=log, stderr=log)
         try:
             self.address = until(self.find_address, self.process, self.log)
         except BaseException:

@@ -1,6 +1,7 @@
 """The defaults of a job with nothing but its file, compared with what a user would do otherwise. Prints a table.
 
     python3 benches/quality.py [--base sentence|plain|decoder] [--stsb FILE] [--gsm8k FILE] [--shapes NAME,…] [--peft]
+                               [--train-rows N]
 
 The base is the sentence encoder all-MiniLM-L6-v2, the same without its sentence-transformers files (an encoder as any), or the decoder
 SmolLM2-135M-Instruct. For each dataset of shapes.py: the figure of the default on held-out rows and its seconds, and the best of the
@@ -203,12 +204,14 @@ def main():
     parser.add_argument("--gsm8k", help="GSM8K's training rows: JSON lines with question and answer")
     parser.add_argument("--shapes", help="names, or their beginnings, separated by commas; all by default")
     parser.add_argument("--peft", action="store_true")
+    parser.add_argument("--train-rows", type=int, help="the first rows of each dataset alone; PEFT trains at most 30 epochs of them")
     options = parser.parse_args()
     program, names = common.server_program(options.espalier), options.shapes and tuple(options.shapes.split(","))
     common.header("dataset", "default", "figure", "seconds", "best alternative", "figure", "difference")
     for shape in shapes.all_shapes(options.stsb, options.gsm8k):
         if names and not shape.name.startswith(names) or shape.generates and options.base != "decoder":
             continue
+        shape.train = shape.train[: options.train_rows]
         measured = measure_generation if shape.generates else measure
         with base_model(options.base) as (model, peer), common.Server(program, model=model) as server, tempfile.TemporaryDirectory() as folder:
             client, path = Client(server.address), shape.write(folder)

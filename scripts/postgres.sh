@@ -4,7 +4,10 @@
 #     scripts/postgres.sh run cargo test
 #
 # The command finds the server's URL in ESPALIER_TEST_POSTGRES. The server listens on a free port of 127.0.0.1, keeps
-# its files under target/, and does not sync them: it is for tests alone.
+# its files under target/, and does not sync them: it is for tests alone. The command can restart it as after a crash
+# (an immediate shutdown):
+#
+#     scripts/postgres.sh restart
 set -euo pipefail
 
 fail() {
@@ -41,7 +44,8 @@ stop_server() {
     local status=$?
     trap - EXIT INT TERM
     if [ -n "${server:-}" ]; then
-        kill -INT "$server" 2>/dev/null || true
+        # The command may have restarted it.
+        "${as_server[@]}" "$binaries/pg_ctl" stop -D "$folder/data" -m fast -t 30 >/dev/null 2>&1 || true
         wait "$server" 2>/dev/null || true
     fi
     rm -rf "$folder"
@@ -50,6 +54,9 @@ stop_server() {
 
 start_server() {
     local port=$1
+    # A restart appends to it as the server's user.
+    : >"$folder/log"
+    chmod a+w "$folder/log"
     "${as_server[@]}" "$binaries/postgres" -D "$folder/data" -p "$port" \
         -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=400 \
         -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=64MB \
@@ -70,7 +77,12 @@ start_server() {
     return 1
 }
 
-[ "${1:-}" = run ] && [ $# -ge 2 ] || fail "usage: scripts/postgres.sh run <command…>"
+verb=${1:-}
+case $verb in
+run) [ $# -ge 2 ] || fail "usage: scripts/postgres.sh run <command…>" ;;
+restart) [ -n "${ESPALIER_TEST_POSTGRES_FOLDER:-}" ] || fail "restart is for the command of scripts/postgres.sh run" ;;
+*) fail "usage: scripts/postgres.sh run <command…>, or restart" ;;
+esac
 shift
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -89,6 +101,12 @@ if [ "$(id -u)" = 0 ]; then
         server_user=postgres
     fi
     as_server=(setpriv "--reuid=$server_user" "--regid=$(id -g "$server_user")" --clear-groups)
+fi
+
+if [ "$verb" = restart ]; then
+    folder=$ESPALIER_TEST_POSTGRES_FOLDER
+    cd "$folder"
+    exec "${as_server[@]}" "$binaries/pg_ctl" restart -D "$folder/data" -m immediate -t 60 -l "$folder/log" -s
 fi
 
 mkdir -p "$root/target"
@@ -125,4 +143,4 @@ if [ -z "$server" ]; then
     fail "the server did not start"
 fi
 
-ESPALIER_TEST_POSTGRES="postgres://postgres@127.0.0.1:$port/postgres" "$@"
+ESPALIER_TEST_POSTGRES="postgres://postgres@127.0.0.1:$port/postgres" ESPALIER_TEST_POSTGRES_FOLDER=$folder "$@"

@@ -4,6 +4,7 @@
 #   secrets/database_password    of the database's user
 #   secrets/database_url         the same password as part of the URL that espalier connects to
 #   secrets/api_keys             who may call the API, one key a line
+#   secrets/s3.env               credentials of the S3 server of deploy/compose/s3.yml
 #
 # The folder is closed to other users of this machine. The files in it are readable, because Compose mounts them as they
 # are and the processes in the containers run as users of their own.
@@ -30,4 +31,7 @@ fi
 if [ ! -s secrets/api_keys ]; then
   printf '%s\n' "$(random)" >secrets/api_keys
 fi
-chmod 644 secrets/database_password secrets/database_url secrets/api_keys
+if [ ! -s secrets/s3.env ]; then
+  printf 'AWS_ACCESS_KEY_ID=espalier\nAWS_SECRET_ACCESS_KEY=%s\n' "$(random)" >secrets/s3.env
+fi
+chmod 644 secrets/s3.env secrets/database_password secrets/database_url secrets/api_keys

@@ -63,7 +63,6 @@ mod secrets;
 pub(crate) mod server_process;
 mod shutdown;
 mod shutdown_generation;
-mod tcp_proxy;
 mod text_tasks;
 mod tokens;
 mod tools;

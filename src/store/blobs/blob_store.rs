@@ -16,6 +16,7 @@
 use super::checksum_mismatches::ChecksumMismatches;
 use super::data_dir::DataDir;
 use super::key_locks::KeyLocks;
+use super::missing_objects::MissingObjects;
 use super::object_storage::ObjectStorage;
 use super::reservation::Reservation;
 use crate::store::interface::Store;
@@ -43,6 +44,7 @@ pub struct BlobStore {
     /// Bytes of datasets and adapters in the data directory, if it is a cache.
     cache_bytes: u64,
     downloads: KeyLocks,
+    missing: MissingObjects,
 }
 
 impl BlobStore {
@@ -53,7 +55,8 @@ impl BlobStore {
         objects: Option<ObjectStorage>,
         cache_bytes: u64,
     ) -> Self {
-        Self { data_dir, store, objects, cache_bytes, downloads: KeyLocks::default() }
+        let (downloads, missing) = (KeyLocks::default(), MissingObjects::default());
+        Self { data_dir, store, objects, cache_bytes, downloads, missing }
     }
 
     pub fn register_metrics(&self, registry: &mut Registry) {
@@ -107,7 +110,7 @@ impl BlobStore {
         let mut mismatches = ChecksumMismatches::default();
         loop {
             let temporary = self.data_dir.temp_dir().join(Uuid::now_v7().to_string());
-            match objects.download(&key, &temporary).await? {
+            match self.missing.retry(hash, || objects.download(&key, &temporary)).await? {
                 None => return Ok(()),
                 Some(found) if found == hash => {
                     let (data_dir, hash) = (Arc::clone(&self.data_dir), hash.to_string());
@@ -159,11 +162,8 @@ impl BlobStore {
     async fn download_adapter(&self, objects: &ObjectStorage, version: &str) -> Result<()> {
         let mut mismatches = ChecksumMismatches::default();
         loop {
-            let [config, weights, manifest] = adapter_keys(version);
-            let (config, weights, manifest) =
-                tokio::try_join!(objects.get(&config), objects.get(&weights), objects.get(&manifest))?;
-            let (Some(config), Some(weights), Some(manifest)) = (config, weights, manifest) else { return Ok(()) };
-            let files = AdapterFiles { config, weights, manifest };
+            let files = self.missing.retry(version, || get_adapter(objects, version)).await?;
+            let Some(files) = files else { return Ok(()) };
             let found = files.version();
             if found == version {
                 let data_dir = Arc::clone(&self.data_dir);
@@ -290,6 +290,14 @@ pub(super) async fn blocking<T: Send + 'static>(
     function: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(function).await.context(operation)?
+}
+
+/// Files of an adapter; `None` unless all are there.
+async fn get_adapter(objects: &ObjectStorage, version: &str) -> Result<Option<AdapterFiles>> {
+    let [config, weights, manifest] = adapter_keys(version);
+    let files = tokio::try_join!(objects.get(&config), objects.get(&weights), objects.get(&manifest))?;
+    let (Some(config), Some(weights), Some(manifest)) = files else { return Ok(None) };
+    Ok(Some(AdapterFiles { config, weights, manifest }))
 }
 
 pub(super) fn dataset_key(hash: &str) -> String {

@@ -28,6 +28,7 @@ mod instances;
 mod key_locks;
 mod layout;
 mod metrics;
+mod missing_objects;
 mod object_copies;
 mod object_garbage;
 mod object_storage;

@@ -4,70 +4,17 @@
 use crate::api::job_traces::is_soak;
 use crate::api::kill_points::{file_names, instance_dirs, wait_until};
 use crate::api::server_process::{HttpResponse, ServerConfig, ServerProcess, TIMEOUT, small_job};
+use crate::support::preload::{EIO, ENOSPC, FaultControl};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
-
-pub const EIO: u64 = 5;
-pub const ENOSPC: u64 = 28;
-
-/// The control file of the preloaded library (`struct control` in `tests/fixtures/fault_injection.c`).
-pub struct FaultControl(File);
-
-impl FaultControl {
-    fn create(path: &Path) -> Self {
-        let file = File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap();
-        file.set_len(5 * 8).unwrap();
-        Self(file)
-    }
-
-    /// Makes `count` operations from the `first` on fail; 0 ends the faults.
-    pub fn set(&self, first: u64, count: u64, error: u64) {
-        self.write(0, 0);
-        for (index, value) in [(1, count), (2, error), (3, 0), (4, 0), (0, first)] {
-            self.write(index, value);
-        }
-    }
-
-    fn failures(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.read_exact_at(&mut bytes, 4 * 8).unwrap();
-        u64::from_ne_bytes(bytes)
-    }
-
-    fn write(&self, index: u64, value: u64) {
-        self.0.write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
-    }
-}
-
-/// Compiles the library that the server preloads.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = LIBRARY.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fault_injection.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fault_injection.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl");
-        assert!(compiler.status().expect("a C compiler").success());
-        (folder, path)
-    });
-    path
-}
 
 /// Configures a server whose file operations in the data folder can be made to fail.
 pub fn preload_faults(setup: ServerConfig) -> (ServerConfig, FaultControl) {
     let control = setup.folder.path().join("faults");
     let faults = FaultControl::create(&control);
-    let data_dir = setup.data_dir();
-    let setup = setup
-        .with_environment("LD_PRELOAD", library().to_str().unwrap())
-        .with_environment("FAULT_DIR", data_dir.to_str().unwrap())
-        .with_environment("FAULT_CONTROL", control.to_str().unwrap());
+    let environment = faults.environment(&setup.data_dir());
+    let setup = environment.iter().fold(setup, |setup, (name, value)| setup.with_environment(name, value));
     (setup, faults)
 }
 

@@ -1,11 +1,11 @@
 //! A lost database, a full disk, and kills: requests get clear answers in time, and jobs end as if nothing had happened.
 
-use crate::api::fault_injection::{ENOSPC, until_answered};
-use crate::api::fault_injection::{assert_nothing_is_left, life_of_an_adapter, preload_faults};
+use crate::api::fault_injection::{assert_nothing_is_left, life_of_an_adapter, preload_faults, until_answered};
 use crate::api::job_traces::{JobResult, is_soak, long_job, uninterrupted_result};
 use crate::api::server_process::{HttpResponse, ServerConfig, ServerProcess, small_job};
-use crate::api::tcp_proxy::TcpProxy;
 use crate::support::database::Database;
+use crate::support::preload::ENOSPC;
+use crate::support::tcp_proxy::TcpProxy;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -30,8 +30,10 @@ pub enum Fault {
     SlowDown(u64),
     /// The connections of the next n reads of objects end in the middle of the body.
     CutBody(u64),
-    /// A byte of each of the next n objects that are read differs.
+    /// A byte of each of the next n objects that are read differs, another one each time.
     WrongByte(u64),
+    /// An object cannot be read until this long after it was written.
+    ReadAfterWriteDelay(Duration),
     /// Every request takes this much longer.
     Delay(Duration),
     /// No request is answered.
@@ -47,6 +49,7 @@ pub struct S3Server {
 }
 
 struct FaultInjection {
+    root: PathBuf,
     fault: Mutex<Fault>,
     requests: AtomicU64,
     /// Reads of objects since the fault was set.
@@ -65,6 +68,7 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
         let faults = Arc::new(FaultInjection {
+            root: root.path().to_path_buf(),
             fault: Mutex::new(Fault::None),
             requests: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -150,6 +154,11 @@ impl FaultInjection {
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
             _ => {}
         }
+        if let (Fault::ReadAfterWriteDelay(delay), true) = (fault, reads_object)
+            && self.is_younger(request.uri().path(), delay)
+        {
+            return Ok(self.error(StatusCode::NOT_FOUND, "NoSuchKey"));
+        }
         let mut reply = hyper::service::Service::call(&service, request).await.map_err(std::io::Error::other)?;
         if !reads_object || reply.status() != StatusCode::OK {
             return Ok(reply);
@@ -171,15 +180,20 @@ impl FaultInjection {
             Fault::WrongByte(count) if read_number <= count => {
                 self.injected.fetch_add(1, Ordering::SeqCst);
                 let mut bytes = read(&mut reply).await;
-                let middle = bytes.len() / 2;
-                if let Some(byte) = bytes.get_mut(middle) {
-                    *byte ^= 1;
+                if let Some(last) = bytes.len().checked_sub(1) {
+                    bytes[read_number as usize * 7919 % (last + 1)] ^= 1;
                 }
                 *reply.body_mut() = bytes.into();
                 Ok(reply)
             }
             _ => Ok(reply),
         }
+    }
+
+    /// Whether an object was written less than this long ago.
+    fn is_younger(&self, path: &str, age: Duration) -> bool {
+        let modified = std::fs::metadata(self.root.join(path.trim_start_matches('/'))).and_then(|file| file.modified());
+        modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed < age))
     }
 
     fn error(&self, status: StatusCode, code: &str) -> Reply {
