@@ -24,9 +24,10 @@ up: ## Serve in containers, with Postgres
 down: ## Stop the containers; what they stored stays
 	@if docker compose version >/dev/null 2>&1; then docker compose down; else docker-compose down; fi
 
-test: ## All tests, on SQLite and on a Postgres of their own; the dashboard in a browser; OpenAI's client
+test: ## All tests, on SQLite and on a Postgres of their own; five minutes of faults; the dashboard in a browser; the Helm chart; OpenAI's client
 	scripts/postgres.sh run cargo test --locked --workspace
 	scripts/dashboard.sh
+	scripts/helm.sh
 	scripts/clients.sh --if-available openai_python
 
 dashboard: ## The dashboard in a browser, on a server of its own

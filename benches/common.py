@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -129,6 +130,12 @@ def until(ready, process, log, patience=120):
             return found
         time.sleep(0.05)
     sys.exit(f"error: the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def stop(process):

@@ -33,18 +33,10 @@ def installed(program):
     return program
 
 
-def free_port():
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 @contextlib.contextmanager
 def gateway(kind, servers):
     """A proxy in front of these addresses; its address. `kind` is nginx, haproxy, or "in turn" for nginx without hashing."""
-    port, folder = free_port(), tempfile.TemporaryDirectory(prefix="espalier-gateway-")
+    port, folder = common.free_port(), tempfile.TemporaryDirectory(prefix="espalier-gateway-")
     file = GATEWAY / ("haproxy.cfg" if kind == "haproxy" else "nginx.conf")
     text = file.read_text()
     text = re.sub(r"(listen|bind) (:?)8080", rf"\1 127.0.0.1:{port}", text).replace("/tmp/nginx", f"{folder.name}/nginx")

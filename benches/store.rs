@@ -7,25 +7,20 @@
 //! most of them with success. The large one gets EVENTS (10,000,000) metrics events, the small one as many for each job. The calls
 //! alternate between both. At the end retention deletes the events of the large one while the calls go on.
 
-use espalier::store::{
-    self, ClaimRules, DEFAULT_OWNER, Metadata, NewDataset, NewJob, PageRequest, RetentionPolicy, Status, Store,
-    WorkerId,
-};
-use espalier_core::dataset::{Format, Options, Report};
-use espalier_core::training::hyperparameters::DefaultsContext;
-use espalier_core::training::{Hyperparameters, Plan, Spec, Validation};
-use espalier_core::{adapter, task};
+#[path = "support/job_rows.rs"]
+mod job_rows;
+
+use espalier::store::{self, DEFAULT_OWNER, PageRequest, RetentionPolicy, Status, Store, WorkerId};
+use job_rows::{Outcome, add_template, claim_rules, percentiles};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Times = BTreeMap<String, Vec<f64>>;
 
 const LEASE: Duration = Duration::from_secs(30);
-const RULES: ClaimRules = ClaimRules { lease_duration: LEASE, max_attempts: 10, max_running_per_owner: None };
 /// Pages of the default and of the maximum size.
 const PAGES: [PageRequest; 2] = [PageRequest { limit: 20, after: None }, PageRequest { limit: 100, after: None }];
 const SMALL_JOBS: u64 = 1000;
@@ -88,7 +83,7 @@ impl Subject {
         self.time("jobs with checkpoints (retention)", store.resumable_jobs(DAY)).await?;
         self.poll(round).await?;
         let worker = WorkerId { instance_id: Uuid::now_v7(), process_id: Uuid::now_v7() };
-        let claimed = self.time("claim", store.claim(&worker, &RULES)).await?.ok_or("nothing to claim")?;
+        let claimed = self.time("claim", store.claim(&worker, &claim_rules(LEASE))).await?.ok_or("nothing to claim")?;
         self.time("heartbeat", store.heartbeat(&claimed.lease, LEASE, None)).await?;
         store.requeue(&claimed.lease).await?;
         Ok(())
@@ -158,13 +153,6 @@ async fn measure_retention(mut subject: Subject) -> Outcome<()> {
     Ok(())
 }
 
-/// Median and 99th percentile.
-fn percentiles(times: &[f64]) -> (f64, f64) {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    (times[times.len() / 2], times[(times.len() * 99 / 100).min(times.len() - 1)])
-}
-
 /// Fills a database without tables.
 async fn fill(url: &str, jobs: u64, events_per_job: u64) -> Outcome<()> {
     let store = store::connect(url).await?;
@@ -181,69 +169,11 @@ async fn random_jobs(url: &str) -> Outcome<Vec<Uuid>> {
     })
 }
 
-async fn add_template(store: &dyn Store) -> Outcome<()> {
-    let options = Options::new(Format::Csv);
-    let dataset = NewDataset {
-        owner: DEFAULT_OWNER.to_string(),
-        file_name: None,
-        hash: "da".repeat(32),
-        bytes: 1,
-        options: options.clone(),
-        report: Report::default(),
-        limits: Default::default(),
-    };
-    let dataset_id = store.add_dataset(dataset).await?.id;
-    let spec: Plan = template_spec().into();
-    let (id, owner) = (Uuid::now_v7(), DEFAULT_OWNER.to_string());
-    let job = NewJob {
-        id,
-        owner,
-        name: None,
-        dataset_id,
-        validation_dataset_id: None,
-        options,
-        spec,
-        metadata: Metadata::new(),
-        created_by: None,
-        trace_context: None,
-        priority: 0,
-    };
-    store.add_job(job, 1000).await?;
-    Ok(())
-}
-
-/// Specification with 77 labels, as of a job on banking77.
-fn template_spec() -> Spec {
-    let task = task::Config::default();
-    let context = DefaultsContext {
-        examples: 10_000,
-        max_tokens: 128,
-        learning_rate: 1e-3,
-        min_steps: 1,
-        metric_names: &["accuracy"],
-        held_out_examples: None,
-        task_defaults: task.defaults(),
-    };
-    Spec {
-        task,
-        method: adapter::Config::default(),
-        from_adapter: None,
-        hyperparameters: Hyperparameters::default().resolve(context, &mut Vec::new()),
-        validation: Validation::Fraction(0.1),
-        selection_metric: None,
-        samples: None,
-        labels: (0..77).map(|label| format!("label_number_{label}")).collect(),
-        micro_batch_tokens: 4096,
-        kernels: "cpu".to_string(),
-        base: "ba".repeat(32),
-    }
-}
-
 /// Copies the only job `copies` times, a second apart, by SQL.
 async fn copy_job(url: &str, copies: u64) -> Outcome<()> {
     let status = "case when number % 100 = 0 then 'queued' when number % 10 = 1 then 'failed' else 'succeeded' end";
     let owner = "case when number % 100 = 0 then 'owner-' || (number / 100 % 100) else owner end";
-    let columns = "dataset_id, options, spec, attempt, last_sequence";
+    let columns = "dataset_id, options, spec, base, kernels, attempt, last_sequence";
     let (id, created_at, finished_at, numbers) = match url.starts_with("sqlite") {
         true => (
             "randomblob(16)",

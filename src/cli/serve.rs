@@ -10,7 +10,7 @@ use crate::http::{
 use crate::serving::InferenceService;
 use crate::store::blobs::{BlobStore, DataDir};
 use crate::store::{self, Store, expiry, retention};
-use crate::worker::{self, WorkerContext, Workers, webhooks};
+use crate::worker::{self, IdleTimer, WorkerContext, Workers, webhooks};
 use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
 use std::io;
@@ -131,7 +131,8 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(expiry));
     let deliverer = webhooks::run(Arc::clone(&components.store), components.settings.webhooks.clone());
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(deliverer));
-    let workers = start_workers(&mut components);
+    let (workers, exit_when_idle) = (start_workers(&mut components), components.settings.worker.exit_when_idle);
+    let idle_timer = workers.as_ref().map(Workers::idle_timer);
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;
     let role = components.settings.role;
@@ -152,6 +153,9 @@ async fn serve(mut components: Components, listener: TcpListener, max_connection
         signal = signals.recv() => {
             serving.refuse_generation();
             tracing::info!(signal, "shutting down; a second signal exits at once");
+        }
+        () = idle(idle_timer, exit_when_idle) => {
+            tracing::info!("shutting down: there was no job for the time of --exit-when-idle");
         }
     }
     signals.exit_on_next();
@@ -229,6 +233,14 @@ fn build_state(
         metrics: Arc::new(metrics),
         job_metrics,
     })
+}
+
+/// Waits until the workers have had no job for the time of `--exit-when-idle`; forever without that setting.
+async fn idle(timer: Option<IdleTimer>, limit: Option<Duration>) {
+    match timer.zip(limit) {
+        Some((timer, limit)) => timer.idle_for(limit).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the requests in flight and ends those that are left shortly before the deadline; then ends the threads of

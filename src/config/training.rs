@@ -74,6 +74,11 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_POLL_INTERVAL", value_name = "TIME", default_value = "2s", value_parser = units::parse_duration)]
     pub poll_interval: Duration,
 
+    /// A process with --role worker exits with the status 0 once none of its slots has had a job for this long, for schedulers that start
+    /// workers while jobs are queued [default: none; it waits for jobs]
+    #[arg(long, env = "ESPALIER_EXIT_WHEN_IDLE", value_name = "TIME", value_parser = units::parse_duration)]
+    pub exit_when_idle: Option<Duration>,
+
     /// Number of consecutive attempts without a new checkpoint after which a job fails: attempts that end with their process, and
     /// attempts that end in an internal error, each counted by itself; a full disk and a lost database do not count
     #[arg(long, env = "ESPALIER_MAX_ATTEMPTS", value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
@@ -82,7 +87,7 @@ pub struct Flags {
 
 impl Flags {
     /// # Errors
-    /// `Invalid` if the lease is shorter than two heartbeats.
+    /// `Invalid` if the lease is shorter than two heartbeats, or another role should exit when it is idle.
     pub fn worker_settings(&self, data: dataset::Limits) -> Result<worker::Settings> {
         if self.heartbeat_interval * 2 > self.lease_duration {
             return Err(Error::invalid(
@@ -94,11 +99,16 @@ impl Flags {
                 ),
             ));
         }
+        if self.exit_when_idle.is_some() && self.role != Role::Worker {
+            let detail = "--exit-when-idle is for workers: add --role worker, or leave it out";
+            return Err(Error::invalid("conflicting_settings", detail));
+        }
         Ok(worker::Settings {
             slots: self.worker_slots,
             lease_duration: self.lease_duration,
             heartbeat_interval: self.heartbeat_interval,
             poll_interval: self.poll_interval,
+            exit_when_idle: self.exit_when_idle,
             max_attempts: self.max_attempts,
             time_slice: self.time_slice,
             max_running_per_owner: None,

@@ -222,9 +222,19 @@ pub struct WorkerId {
     pub process_id: Uuid,
 }
 
+/// Base model and kernel set, which determine the bytes of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// Fingerprint of the base model.
+    pub base: String,
+    pub kernels: String,
+}
+
 /// What holds for the claims of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRules {
+    /// Only jobs of this platform are claimed.
+    pub platform: Platform,
     pub lease_duration: Duration,
     /// Consecutive attempts that end with their process, after which a job fails.
     pub max_attempts: u32,

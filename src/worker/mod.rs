@@ -10,6 +10,7 @@ use crate::store::blobs::BlobStore;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::{dataset, training};
+pub use idle_timer::IdleTimer;
 pub use metrics::Metrics;
 use slot::Slot;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 mod attempt;
 mod background;
 mod checkpoint_upload;
+mod idle_timer;
 mod inputs;
 mod lease_guard;
 mod metrics;
@@ -35,20 +37,26 @@ pub mod webhooks;
 pub struct Workers {
     shutdown: CancellationToken,
     slots: JoinSet<()>,
+    idle: IdleTimer,
 }
 
 impl Workers {
     /// Starts the slots on the current tokio runtime.
     pub fn start(context: WorkerContext) -> Self {
-        let shutdown = CancellationToken::new();
+        let (shutdown, idle) = (CancellationToken::new(), IdleTimer::start());
         let process_id = Uuid::now_v7();
         context.metrics.set_slots(context.settings.slots);
         let mut slots = JoinSet::new();
         for _ in 0..context.settings.slots {
-            let slot = Slot::new(context.clone(), process_id, shutdown.clone());
+            let slot = Slot::new(context.clone(), process_id, shutdown.clone(), idle.clone());
             slots.spawn(slot.run());
         }
-        Self { shutdown, slots }
+        Self { shutdown, slots, idle }
+    }
+
+    /// Timer of the time in which no slot had a job.
+    pub fn idle_timer(&self) -> IdleTimer {
+        self.idle.clone()
     }
 
     /// Stops claiming, and waits until running jobs have written a checkpoint and are requeued.
@@ -71,7 +79,8 @@ impl Workers {
 /// # Errors
 /// Errors of the claim.
 pub async fn run_next(context: &WorkerContext) -> Result<Option<Uuid>> {
-    Slot::new(context.clone(), Uuid::now_v7(), CancellationToken::new()).run_next().await
+    let slot = Slot::new(context.clone(), Uuid::now_v7(), CancellationToken::new(), IdleTimer::start());
+    slot.run_next().await
 }
 
 /// Settings of the workers.
@@ -83,6 +92,8 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// How often an idle worker polls for jobs of which it got no notice, and a busy one for jobs of other owners.
     pub poll_interval: Duration,
+    /// Time without a job after which the process exits.
+    pub exit_when_idle: Option<Duration>,
     pub max_attempts: u32,
     /// Difference in the use of slots at which a job is preempted for the job of another owner.
     pub time_slice: Duration,

@@ -2,8 +2,9 @@
 
 use super::WorkerContext;
 use super::attempt::Attempt;
+use super::idle_timer::IdleTimer;
 use super::publish::AttemptOutcome;
-use crate::store::{self, ClaimRules, Job, JobChangeKind, Lease};
+use crate::store::{self, ClaimRules, Job, JobChangeKind, Lease, Platform};
 use crate::telemetry::{self, TraceContext};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
@@ -23,12 +24,13 @@ pub struct Slot {
     context: WorkerContext,
     worker: store::WorkerId,
     shutdown: CancellationToken,
+    idle: IdleTimer,
 }
 
 impl Slot {
-    pub fn new(context: WorkerContext, process_id: Uuid, shutdown: CancellationToken) -> Self {
+    pub fn new(context: WorkerContext, process_id: Uuid, shutdown: CancellationToken, idle: IdleTimer) -> Self {
         let worker = store::WorkerId { instance_id: context.blobs.data_dir().instance_id(), process_id };
-        Self { context, worker, shutdown }
+        Self { context, worker, shutdown, idle }
     }
 
     /// Runs jobs until shutdown. A panic ends the current attempt, not the slot.
@@ -51,6 +53,7 @@ impl Slot {
                     self.wait(self.context.settings.poll_interval, queued).await;
                 }
                 Err(error) => {
+                    self.idle.reset();
                     tracing::warn!(%error, "claiming or running a job failed; the slot waits");
                     self.wait(ERROR_BACKOFF, std::future::pending()).await;
                 }
@@ -76,7 +79,9 @@ impl Slot {
         let settings = &self.context.settings;
         // The local deadline counts from before the claim is sent, so it is never later than the one in the database.
         let claim_sent_at = Instant::now();
+        let base = self.context.base.info();
         let rules = ClaimRules {
+            platform: Platform { base: base.fingerprint.clone(), kernels: base.backend.clone() },
             lease_duration: settings.lease_duration,
             max_attempts: settings.max_attempts,
             max_running_per_owner: settings.max_running_per_owner,
@@ -84,7 +89,7 @@ impl Slot {
         let claim = self.context.store.claim(&self.worker, &rules).await?;
         let Some(claim) = claim else { return Ok(None) };
         let (job, span) = (claim.job.id, attempt_span(&claim.job));
-        let _busy = self.context.metrics.start_attempt(&claim.job);
+        let _busy = (self.idle.begin_job(), self.context.metrics.start_attempt(&claim.job));
         let attempt = Attempt::new(&self.context, claim, claim_sent_at, self.shutdown.clone());
         Ok(Some((job, attempt.run().instrument(span).await)))
     }

@@ -52,6 +52,7 @@ mod openai_fields;
 pub(crate) mod otlp_collector;
 mod outages;
 mod owners;
+mod pooler;
 mod preferences;
 mod proteins;
 mod race;

@@ -8,6 +8,7 @@ use crate::store::{
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
 use espalier_core::error::Result;
+use espalier_core::model::BaseModelInfo;
 use espalier_core::training::hyperparameters::ResolvedHyperparameters;
 use espalier_core::training::successive_halving::ResolvedAuto;
 use espalier_core::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
@@ -93,17 +94,37 @@ pub enum JobHyperparameters {
     "progress": {"step": 120, "total_steps": 939, "epoch": 0.38, "train_loss": 1.91,
         "examples_per_second": 240.1, "eta_seconds": 109.0},
     "metrics": null, "adapter_id": null, "error": null, "attempt": 1, "next_attempt_at": null, "worker": null,
-    "queue_position": null, "adapter": null, "dataset": null
+    "queue_position": null, "waiting_for": null, "adapter": null, "dataset": null
 }))]
 pub struct JobDetail {
     #[serde(flatten)]
     pub job: JobView,
     /// Number of queued jobs that start before it, where the owners take turns; `null` unless queued.
     pub queue_position: Option<u64>,
+    /// What the queued job waits for, if it is for another base model or kernel set than those of this server: a worker that has them.
+    pub waiting_for: Option<WaitingFor>,
     /// Trained adapter, if the job succeeded and the adapter is not deleted.
     pub adapter: Option<AdapterVersion>,
     /// Dataset with its validation report, if it is not deleted.
     pub dataset: Option<Dataset>,
+}
+
+/// Worker that a job needs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WaitingFor {
+    /// Fingerprint of the base model.
+    pub base: String,
+    /// Kernel set, as `kernels` of `GET /base`.
+    pub kernels: String,
+}
+
+impl WaitingFor {
+    /// `None` for a job that workers like this server can run.
+    fn of_job(job: &Job, server: &BaseModelInfo) -> Option<Self> {
+        let (base, kernels) = (job.spec.base(), job.spec.kernels());
+        let is_for_another = job.status == Status::Queued && (base != server.fingerprint || kernels != server.backend);
+        is_for_another.then(|| Self { base: base.to_string(), kernels: kernels.to_string() })
+    }
 }
 
 impl From<Job> for JobView {
@@ -175,5 +196,6 @@ pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
     };
     let adapter = adapter.as_ref().map(AdapterVersion::from);
     let dataset = none_if_not_found(state.store.dataset(&job.owner, job.dataset_id).await)?;
-    Ok(JobDetail { job: job.into(), queue_position, adapter, dataset })
+    let waiting_for = WaitingFor::of_job(&job, state.base.info());
+    Ok(JobDetail { job: job.into(), queue_position, waiting_for, adapter, dataset })
 }

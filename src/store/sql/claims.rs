@@ -2,13 +2,13 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
-use super::dialect::{Dialect, RowLock, params};
+use super::dialect::{Dialect, Param, RowLock, params};
 use super::jobs::{self, select_job_states};
 use super::row_codec::{self, DecodeRow};
 use super::{datasets, events, turns};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, ClaimDecision, JobState};
-use crate::store::model::{ClaimRules, ClaimedJob, Dataset, Lease, WorkerId};
+use crate::store::model::{ClaimRules, ClaimedJob, Dataset, Lease, Platform, WorkerId};
 use espalier_core::error::Result;
 use std::time::Duration;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub async fn claim<D: Dialect>(
     rules: &ClaimRules,
 ) -> Result<Option<ClaimedJob>> {
     // An idle worker only reads, because a write would lock the other writers of an SQLite file out.
-    if !has_claimable(store).await? {
+    if !has_claimable(store, &rules.platform).await? {
         return Ok(None);
     }
     let mut transaction = store.begin().await?;
@@ -86,18 +86,68 @@ macro_rules! queued_and_due {
     };
 }
 
-async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
+/// Condition of a job of the platform `$1` (base) and `$2` (kernel set).
+macro_rules! of_platform {
+    () => {
+        "base = $1 and kernels = $2"
+    };
+}
+
+/// Condition of a job that an earlier version added, which a worker of any platform claims; the attempt compares the platforms.
+macro_rules! of_any_platform {
+    () => {
+        "base is null"
+    };
+}
+
+/// Condition of a job that a worker of the platform claims. No index helps with it: it is for conditions that few jobs fulfil.
+macro_rules! on_platform {
+    () => {
+        concat!("(", of_platform!(), " or ", of_any_platform!(), ")")
+    };
+}
+
+/// Queued job that is due, in the order of the index `jobs_unfinished_by_platform`.
+macro_rules! unfinished_and_due {
+    ($platform:expr) => {
+        // The first line of the condition is that of the index.
+        concat!(
+            "select id from jobs where status in ('queued', 'running') and ",
+            queued_and_due!(),
+            " and ",
+            $platform,
+            " order by created_at, id limit 1"
+        )
+    };
+}
+
+/// Next queued job of an owner that is due, in the order of the index `jobs_queued_by_platform`.
+macro_rules! due_of_owner {
+    ($select:expr, $owner:literal, $platform:expr) => {
+        concat!(
+            $select,
+            "where owner = ",
+            $owner,
+            " and ",
+            queued_and_due!(),
+            " and ",
+            $platform,
+            " order by priority desc, created_at, id limit 1"
+        )
+    };
+}
+
+async fn has_claimable<D: Dialect>(store: &SqlStore<D>, platform: &Platform) -> Result<bool> {
     // The order makes Postgres read the index `jobs_by_lease`: it takes a third of all jobs to be expired, and would scan the table.
-    let expired =
-        "select id from jobs where lease_expires_at <= (select now from db_now) order by lease_expires_at limit 1";
-    // The first line of the condition is that of the index `jobs_unfinished`.
-    let queued = concat!(
-        "select id from jobs where status in ('queued', 'running') and ",
-        queued_and_due!(),
-        " order by created_at, id limit 1"
+    let expired = concat!(
+        "select id from jobs where lease_expires_at <= (select now from db_now) and ",
+        on_platform!(),
+        " order by lease_expires_at limit 1"
     );
-    for sql in [expired, queued] {
-        if store.fetch_optional(sql, params![]).await.context("looking for the next job")?.is_some() {
+    let of_platform = unfinished_and_due!(of_platform!());
+    let params: &[Param<'_>] = params![&platform.base, &platform.kernels];
+    for (sql, params) in [(expired, params), (of_platform, params), (unfinished_and_due!(of_any_platform!()), &[])] {
+        if store.fetch_optional(sql, params).await.context("looking for the next job")?.is_some() {
             return Ok(true);
         }
     }
@@ -106,17 +156,26 @@ async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
 
 /// Locks the next job. Jobs that another transaction has locked are skipped.
 async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>, rules: &ClaimRules) -> Result<Option<Candidate>> {
-    let expired =
-        select_job_states!("where lease_expires_at <= (select now from db_now) order by lease_expires_at, id limit 1");
-    let interrupted = select_job_states!("where interrupted_at is not null order by interrupted_at, id limit 1");
+    let expired = concat!(
+        select_job_states!("where lease_expires_at <= (select now from db_now) and "),
+        on_platform!(),
+        " order by lease_expires_at, id limit 1"
+    );
+    let interrupted = concat!(
+        select_job_states!("where interrupted_at is not null and "),
+        on_platform!(),
+        " order by interrupted_at, id limit 1"
+    );
+    let platform = &rules.platform;
     for sql in [expired, interrupted] {
-        let row = transaction.fetch_locked(sql, RowLock::UpdateSkipLocked, params![]).await;
+        let params = params![&platform.base, &platform.kernels];
+        let row = transaction.fetch_locked(sql, RowLock::UpdateSkipLocked, params).await;
         if let Some(row) = row.context("looking for an interrupted job")? {
             return Ok(Some(Candidate { state: row_codec::decode_job_state(&row)?, turn_of: None }));
         }
     }
     for turn in turns::waiting(transaction, rules.max_running_per_owner).await? {
-        if let Some(state) = next_of_owner(transaction, &turn.owner).await? {
+        if let Some(state) = next_of_owner(transaction, &turn.owner, platform).await? {
             return Ok(Some(Candidate { state, turn_of: Some(turn.owner) }));
         }
     }
@@ -124,17 +183,21 @@ async fn next_candidate<D: Dialect>(transaction: &mut Transaction<D>, rules: &Cl
 }
 
 /// Locks the owner's job that has the highest priority and is the oldest of these.
-async fn next_of_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<Option<JobState>> {
-    let sql = concat!(
-        select_job_states!("where owner = $1 and "),
-        queued_and_due!(),
-        " order by priority desc, created_at, id limit 1"
-    );
-    let row = transaction
-        .fetch_locked(sql, RowLock::UpdateSkipLocked, params![owner])
-        .await
-        .context("looking for the next job of an owner")?;
-    row.as_ref().map(row_codec::decode_job_state).transpose()
+async fn next_of_owner<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    platform: &Platform,
+) -> Result<Option<JobState>> {
+    let of_platform = due_of_owner!(select_job_states!(""), "$3", of_platform!());
+    let of_any = due_of_owner!(select_job_states!(""), "$1", of_any_platform!());
+    let platform: &[Param<'_>] = params![&platform.base, &platform.kernels, owner];
+    for (sql, params) in [(of_platform, platform), (of_any, params![owner].as_slice())] {
+        let row = transaction.fetch_locked(sql, RowLock::UpdateSkipLocked, params).await;
+        if let Some(row) = row.context("looking for the next job of an owner")? {
+            return row_codec::decode_job_state(&row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// See [`Store::is_turn_of_another_owner`](crate::store::Store::is_turn_of_another_owner).
@@ -144,7 +207,7 @@ pub async fn is_turn_of_another_owner<D: Dialect>(
     time_slice: Duration,
     max_running: Option<u64>,
 ) -> Result<bool> {
-    let last_of_owner = "select owner from jobs as mine
+    let last_of_owner = "select owner, base, kernels from jobs as mine
                          where mine.id = $1 and mine.status = 'running' and not exists (
                              select 1 from jobs as other
                              where other.status = 'running' and other.owner = mine.owner
@@ -153,11 +216,17 @@ pub async fn is_turn_of_another_owner<D: Dialect>(
                          )";
     let row = store.fetch_optional(last_of_owner, params![job]).await.context("reading a running job")?;
     let Some(row) = row else { return Ok(false) };
-    let due = concat!("select 1 from jobs where owner = $1 and ", queued_and_due!(), " limit 1");
+    let of_platform = due_of_owner!("select 1 from jobs ", "$3", of_platform!());
+    let of_any = due_of_owner!("select 1 from jobs ", "$1", of_any_platform!());
+    let (base, kernels) = (row.opt_text("base")?, row.opt_text("kernels")?);
     for turn in turns::waiting_with_less_use(store, &row.text("owner")?, time_slice, max_running).await? {
-        let queued = store.fetch_optional(due, params![turn.owner.as_str()]).await;
-        if queued.context("looking for the job of another owner")?.is_some() {
-            return Ok(true);
+        let owner = turn.owner.as_str();
+        let platform: &[Param<'_>] = params![&base, &kernels, owner];
+        for (sql, params) in [(of_platform, platform), (of_any, params![owner].as_slice())] {
+            let queued = store.fetch_optional(sql, params).await;
+            if queued.context("looking for the job of another owner")?.is_some() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

@@ -255,6 +255,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(9, "webhooks", include_str!("../../../migrations/sqlite/0009_webhooks.sql")),
         migration(10, "slot time", include_str!("../../../migrations/sqlite/0010_slot_time.sql")),
         migration(11, "blob reservations", include_str!("../../../migrations/sqlite/0011_blob_reservations.sql")),
+        migration(12, "job platform", include_str!("../../../migrations/sqlite/0012_job_platform.sql")),
     ])
 }
 
@@ -271,6 +272,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(9, "webhooks", include_str!("../../../migrations/postgres/0009_webhooks.sql")),
         migration(10, "slot time", include_str!("../../../migrations/postgres/0010_slot_time.sql")),
         migration(11, "blob reservations", include_str!("../../../migrations/postgres/0011_blob_reservations.sql")),
+        migration(12, "job platform", include_str!("../../../migrations/postgres/0012_job_platform.sql")),
     ])
 }
 

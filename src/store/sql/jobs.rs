@@ -162,8 +162,8 @@ pub async fn apply_transition<D: Dialect>(
 
 async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
     let sql = "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec, metadata,
-                   created_by, priority, trace_context, last_sequence, created_at)
-               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11, 1, (select now from db_now))";
+                   created_by, priority, trace_context, base, kernels, last_sequence, created_at)
+               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, (select now from db_now))";
     let params = params![
         job.id,
         &job.owner,
@@ -176,6 +176,8 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json
         &job.created_by,
         i64::from(job.priority),
         &job.trace_context,
+        job.spec.base(),
+        job.spec.kernels(),
     ];
     match transaction.execute(sql, params).await {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::job_exists(job.id)),

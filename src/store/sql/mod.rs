@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod dump;
 pub mod postgres;
+mod postgres_pooler;
 pub mod sqlite;
 
 mod access;

@@ -3,6 +3,7 @@
 use super::connection;
 use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
+use super::postgres_pooler;
 use super::row_codec::{DecodeRow, get};
 use crate::store::job_changes::{JobChange, JobChanges};
 use async_trait::async_trait;
@@ -29,12 +30,17 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Channel of the changes of jobs.
 const JOBS_CHANNEL: &str = "espalier_jobs";
 
+/// Key of the lock that processes behind a pooler hold while they migrate the database.
+const MIGRATION_LOCK: i64 = 0x65_7370_616c;
+
 /// Delay before a listener connects again.
 const LISTENER_BACKOFF: Duration = Duration::from_secs(1);
 
 pub struct Postgres {
     pool: PgPool,
     options: PgConnectOptions,
+    /// A pooler shares the connections: nothing may rely on the state of a session.
+    is_pooled: bool,
 }
 
 impl Postgres {
@@ -48,16 +54,18 @@ impl Postgres {
         // The migrations use a connection of their own: the pool would hide why connecting fails, and a pooled
         // connection would keep the migration lock after a failed migration.
         let mut migration_connection = connect_single(&options).await?;
-        connection::map_migrate_error(
-            connection::postgres_migrator().run_direct(None, &mut migration_connection, false).await,
-        )?;
+        let is_pooled = postgres_pooler::shares_connections(&options).await.context("looking for a pooler")?;
+        if is_pooled {
+            tracing::info!("connections go through a pooler: other processes' changes are polled for");
+        }
+        migrate(&options, &mut migration_connection, is_pooled).await?;
         migration_connection.close().await.context("closing the connection that prepared the database")?;
-        let pool = PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection)))
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = match is_pooled {
+            true => pool,
+            false => pool.after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection))),
+        };
+        Ok(Self { pool: pool.connect_lazy_with(options.clone()), options, is_pooled })
     }
 }
 
@@ -80,7 +88,10 @@ impl Dialect for Postgres {
     }
 
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
-        self.pool.begin().await
+        match self.is_pooled {
+            true => self.pool.begin_with(BEGIN_WITH_TIMEOUT).await,
+            false => self.pool.begin().await,
+        }
     }
 
     fn with_row_lock(sql: &'static str, lock: RowLock) -> SqlStr {
@@ -116,6 +127,9 @@ impl Dialect for Postgres {
     }
 
     fn start_listener(&self, changes: JobChanges) -> Option<JoinHandle<()>> {
+        if self.is_pooled {
+            return None;
+        }
         let options = self.options.clone();
         Some(tokio::spawn(async move {
             loop {
@@ -171,6 +185,25 @@ fn encode(params: &[Param<'_>]) -> sqlx::Result<PgArguments> {
     }
     Ok(arguments)
 }
+
+/// Migrates the database; one process at a time.
+async fn migrate(options: &PgConnectOptions, connection: &mut PgConnection, is_pooled: bool) -> Result<()> {
+    let mut migrator = connection::postgres_migrator();
+    if !is_pooled {
+        return connection::map_migrate_error(migrator.run_direct(None, connection, false).await);
+    }
+    // The migrator's own lock belongs to a session.
+    let mut locking = connect_single(options).await?;
+    let mut lock = locking.begin().await.context("locking the database for migrations")?;
+    let sql = AssertSqlSafe(format!("select pg_advisory_xact_lock({MIGRATION_LOCK})"));
+    lock.execute(sqlx::raw_sql(sql)).await.context("waiting for the migrations of another process")?;
+    connection::map_migrate_error(migrator.set_locking(false).run_direct(None, connection, false).await)?;
+    lock.commit().await.context("unlocking the database after migrations")?;
+    locking.close().await.context("closing the connection that locked the database")
+}
+
+/// As [`set_idle_transaction_timeout`], for one transaction.
+const BEGIN_WITH_TIMEOUT: &str = "begin; set local idle_in_transaction_session_timeout = '10s'";
 
 /// Limits how long a frozen process can keep its row locks: the server ends its transaction, so that another worker can
 /// claim the job.

@@ -190,7 +190,7 @@ fn adapter_of_another_base_is_rejected() {
 }
 
 /// Copy of the tiny base model with the same name and one changed weight.
-fn other_base(home: &Path) -> PathBuf {
+pub fn other_base(home: &Path) -> PathBuf {
     let (from, to) = (fixture("tiny-bert"), home.join("tiny-bert"));
     fs::create_dir_all(to.join("1_Pooling")).unwrap();
     for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"] {

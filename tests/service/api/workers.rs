@@ -1,5 +1,6 @@
 //! Tests of several worker processes on one database and data folder: leases and exactly-once publication.
 
+use crate::api::adapters::other_base;
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use crate::support::database::Database;
 use serde_json::{Value, json};
@@ -208,5 +209,42 @@ fn queued_jobs_and_requests_reach_the_workers_of_other_processes_at_once() {
     // The stream of the other process ends with the job.
     api.read_events_until(&job, |line| line.replace(' ', "").contains("\"status\":\"cancelled\""));
     drop((api, worker));
+    cluster.drop_database();
+}
+
+#[test]
+fn worker_exits_when_it_is_idle_and_not_before() {
+    let cluster = WorkerCluster::new();
+    let api = cluster.start("api", &[]);
+    let jobs = ["first", "second"].map(|name| api.submit_job(&long_job(name)));
+    let started = std::time::Instant::now();
+    let mut worker = cluster.start("worker", &["--exit-when-idle", "1s"]);
+    assert!(worker.wait_for_exit().success());
+    assert!(started.elapsed().as_secs_f64() > 1.0);
+    for job in jobs {
+        assert_eq!(api.get(&format!("/jobs/{job}")).json()["status"], "succeeded");
+    }
+    drop((api, worker));
+    cluster.drop_database();
+}
+
+#[test]
+fn a_job_waits_for_a_worker_with_its_base() {
+    let (cluster, home) = (WorkerCluster::new(), tempfile::tempdir().unwrap());
+    let api = cluster.start("api", &[]);
+    let other = cluster.setup.clone().with_base_model(other_base(home.path()));
+    let [other_api, other_worker] = ["api", "worker"]
+        .map(|role| other.clone().with_arguments(&["--role", role, "--poll-interval", "50ms"]).start());
+    let job = |name: &str| small_job(24, json!({"name": name, "hyperparameters": {"epochs": 2}}));
+    let (ours, theirs) = (api.submit_job(&job("ours")), other_api.submit_job(&job("theirs")));
+    assert_eq!(other_api.wait_for_job(&theirs)["status"], "succeeded");
+    let path = format!("/jobs/{ours}");
+    let (seen_here, seen_there, base) = (api.get(&path).json(), other_api.get(&path).json(), api.get("/base").json());
+    assert_eq!((&seen_here["status"], &seen_here["waiting_for"]), (&json!("queued"), &Value::Null));
+    let wanted = json!({"base": base["fingerprint"], "kernels": base["kernels"]});
+    assert_eq!((&seen_there["status"], &seen_there["waiting_for"]), (&json!("queued"), &wanted));
+    let worker = cluster.start("worker", &["--poll-interval", "50ms"]);
+    assert_eq!(api.wait_for_job(&ours)["status"], "succeeded");
+    drop((api, other_api, other_worker, worker));
     cluster.drop_database();
 }

@@ -3,7 +3,7 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::{AttemptFault, ClaimRules, Job, NewDataset, NewJob, OwnerLimits, Store};
+use espalier::store::{AttemptFault, ClaimRules, Job, NewDataset, NewJob, OwnerLimits, Platform, Store};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ on_both_databases!(
     an_expired_lease_is_resumed_before_others_start,
     a_job_that_waits_after_a_failure_gives_its_turn_away,
     concurrent_claims_take_turns,
+    a_worker_claims_the_jobs_of_its_platform,
     an_owner_runs_no_more_jobs_than_its_limit,
     a_running_job_is_preempted_when_an_owner_with_less_slot_time_waits,
     the_owner_with_the_least_slot_time_is_next_among_owners_with_as_many_running_jobs,
@@ -153,11 +154,23 @@ async fn concurrent_claims_take_turns(db: &Database) {
     assert_eq!(owners.len(), 4, "each claim takes another owner's job: {owners:?}");
 }
 
+async fn a_worker_claims_the_jobs_of_its_platform(db: &Database) {
+    add_all(&**db, &["a", "b"]).await;
+    let other = Platform { kernels: "other".to_string(), ..platform() };
+    let (rules, other) = (claim_rules(), ClaimRules { platform: other, ..claim_rules() });
+    assert!(db.claim(&worker(), &other).await.unwrap().is_none());
+    let claimed = db.claim(&worker(), &rules).await.unwrap().unwrap();
+    expire_leases(&**db).await;
+    assert!(db.claim(&worker(), &other).await.unwrap().is_none(), "nor after its lease");
+    let again = db.claim(&worker(), &rules).await.unwrap().unwrap();
+    assert_eq!(again.job.id, claimed.job.id);
+}
+
 async fn an_owner_runs_no_more_jobs_than_its_limit(db: &Database) {
     add_all(&**db, &["a", "a", "a", "b", "b", "b"]).await;
     let limits = OwnerLimits { running_jobs: Some(2), ..OwnerLimits::default() };
     db.set_owner_limits("b", limits).await.unwrap();
-    let rules = ClaimRules { max_running_per_owner: Some(1), ..CLAIM_RULES };
+    let rules = ClaimRules { max_running_per_owner: Some(1), ..claim_rules() };
     let mut claims = Vec::new();
     while let Some(claimed) = db.claim(&worker(), &rules).await.unwrap() {
         claims.push(claimed);

@@ -9,8 +9,6 @@ use uuid::Uuid;
 
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const MAX_ATTEMPTS: u32 = 3;
-pub const CLAIM_RULES: ClaimRules =
-    ClaimRules { lease_duration: LEASE, max_attempts: MAX_ATTEMPTS, max_running_per_owner: None };
 pub const MAX_QUEUED: u64 = 1000;
 pub const KEEP_CHECKPOINTS: Duration = Duration::from_secs(3600);
 /// Policy that deletes nothing.
@@ -23,6 +21,11 @@ pub const KEEP_ALL: RetentionPolicy = RetentionPolicy {
     keep_superseded: None,
     keep_checkpoints: KEEP_CHECKPOINTS,
 };
+
+/// Rules of a worker that claims the jobs of [`new_job`].
+pub fn claim_rules() -> ClaimRules {
+    ClaimRules { platform: platform(), lease_duration: LEASE, max_attempts: MAX_ATTEMPTS, max_running_per_owner: None }
+}
 pub const ALL: PageRequest = PageRequest { limit: 1000, after: None };
 
 pub async fn add_dataset(store: &dyn Store) -> Dataset {
@@ -44,7 +47,7 @@ pub async fn claim(store: &dyn Store) -> Option<ClaimedJob> {
 }
 
 pub async fn claim_as(store: &dyn Store, worker: &WorkerId) -> Option<ClaimedJob> {
-    store.claim(worker, &CLAIM_RULES).await.expect("the claim succeeds")
+    store.claim(worker, &claim_rules()).await.expect("the claim succeeds")
 }
 
 /// Moves the clock past the end of all leases.

@@ -14,8 +14,6 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 pub const OWNERS: [&str; 2] = [OWNER, OTHER_OWNER];
-const RULES: ClaimRules =
-    ClaimRules { lease_duration: Duration::from_secs(3600), max_attempts: 3, max_running_per_owner: None };
 const METRICS_ROWS: u64 = 20;
 const EVERYTHING: PageRequest = PageRequest { limit: 100_000, after: None };
 /// Files of an adapter, in the order of its version's hash.
@@ -77,7 +75,13 @@ async fn add_job(store: &dyn Store, data_dir: &DataDir, owner: &str, content: us
 
 async fn start_job(store: &dyn Store, data_dir: &DataDir, owner: &str, content: usize) -> Lease {
     let id = add_job(store, data_dir, owner, content).await;
-    let claimed = store.claim(&worker(), &RULES).await.unwrap().unwrap();
+    let rules = ClaimRules {
+        platform: platform(),
+        lease_duration: Duration::from_secs(3600),
+        max_attempts: 3,
+        max_running_per_owner: None,
+    };
+    let claimed = store.claim(&worker(), &rules).await.unwrap().unwrap();
     assert_eq!(claimed.job.id, id);
     claimed.lease
 }

@@ -1,6 +1,8 @@
 //! Sample rows for tests of the store.
 
-use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, WorkerId};
+use espalier::store::{
+    AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, Platform, WorkerId,
+};
 use espalier_core::dataset::{Format, LabelCount, OnBadRows, Options, Report};
 use espalier_core::training::hyperparameters::{DefaultsContext, ResolvedHyperparameters};
 use espalier_core::training::warm_start::HeadReuse;
@@ -63,6 +65,12 @@ pub fn spec() -> Spec {
         kernels: "candle-cpu".to_string(),
         base: sha256("ba5e"),
     }
+}
+
+/// Platform of [`spec`].
+pub fn platform() -> Platform {
+    let spec = spec();
+    Platform { base: spec.base, kernels: spec.kernels }
 }
 
 pub fn new_job(dataset: Uuid) -> NewJob {

@@ -11,6 +11,7 @@ use espalier_core::training::{self, Hyperparameters, Spec, Validation, spec::Req
 use espalier_core::{artifact, dataset};
 use espalier_testing::jobs::{examples, labels, tiny_base};
 use sha2::{Digest, Sha256};
+use sqlx::{Connection, Executor, SqliteConnection};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ pub const ALL_ROWS: PageRequest = PageRequest { limit: 1000, after: None };
 /// A worker context whose data folder and database are deleted on drop.
 pub struct WorkerFixture {
     pub context: WorkerContext,
-    _temp_dir: tempfile::TempDir,
+    temp_dir: tempfile::TempDir,
 }
 
 /// Parameters of a training job in a test.
@@ -51,6 +52,7 @@ impl WorkerFixture {
             lease_duration: LEASE,
             heartbeat_interval: Duration::from_millis(5),
             poll_interval: Duration::from_secs(60),
+            exit_when_idle: None,
             max_attempts: 3,
             time_slice: Duration::from_secs(3600),
             max_running_per_owner: None,
@@ -64,11 +66,17 @@ impl WorkerFixture {
             settings,
             metrics: Default::default(),
         };
-        Self { context, _temp_dir: temp_dir }
+        Self { context, temp_dir }
     }
 
     pub fn store(&self) -> &dyn Store {
         self.context.store.as_ref()
+    }
+
+    /// Executes a statement on the database.
+    pub async fn execute(&self, statement: &'static str) {
+        let url = store::sqlite_url(&self.temp_dir.path().join("espalier.db"));
+        SqliteConnection::connect(&url).await.unwrap().execute(statement).await.unwrap();
     }
 
     pub fn base(&self) -> &Arc<BaseModel> {
