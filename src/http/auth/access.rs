@@ -151,7 +151,7 @@ pub async fn authorize(State(access): State<Arc<Access>>, mut request: Request, 
                     Ok(admission) => respond(admission, request, next).await,
                     Err(error) => error.into_response(),
                 };
-                audit::write(store.as_ref(), context.into_entry(&response)).await;
+                audit::write(&store, context.into_entry(&response)).await;
                 response
             };
             Ok(tokio::spawn(change.in_current_span()).await.context("changing something")?)

@@ -7,8 +7,20 @@ use crate::store::{NewAuditEntry, Store};
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::LOCATION;
 use axum::response::Response;
+use espalier_core::error::Error;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Delays before the next attempts to write an entry while the database is unavailable.
+const RETRY_DELAYS: [Duration; 6] = [
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(30),
+];
 
 /// Longer paths of objects are cut.
 const MAX_OBJECT_LENGTH: usize = 200;
@@ -52,12 +64,33 @@ impl AuditContext {
     }
 }
 
-/// Writes the entry of a change. A failure is logged: the change has been made.
-pub async fn write(store: &dyn Store, entry: NewAuditEntry) {
-    let (action, request_id) = (entry.action.clone(), entry.request_id.clone());
-    if let Err(error) = store.add_audit_entry(entry).await {
-        tracing::error!(%error, action, request_id, "a change is missing in the audit log");
+/// Writes the entry of a change; later, while the database is unavailable. An entry that cannot be written is logged: the change has been
+/// made.
+pub async fn write(store: &Arc<dyn Store>, entry: NewAuditEntry) {
+    match store.add_audit_entry(entry.clone()).await {
+        Err(Error::Busy { .. }) => drop(tokio::spawn(write_later(Arc::clone(store), entry))),
+        Err(error) => report_missing(&error, &entry),
+        Ok(()) => {}
     }
+}
+
+async fn write_later(store: Arc<dyn Store>, entry: NewAuditEntry) {
+    let mut last_error = None;
+    for delay in RETRY_DELAYS {
+        tokio::time::sleep(delay).await;
+        match store.add_audit_entry(entry.clone()).await {
+            Ok(()) => return,
+            Err(error) => last_error = Some(error),
+        }
+    }
+    if let Some(error) = last_error {
+        report_missing(&error, &entry);
+    }
+}
+
+fn report_missing(error: &Error, entry: &NewAuditEntry) {
+    let NewAuditEntry { action, request_id, object, owner, credential, status, .. } = entry;
+    tracing::error!(%error, action, request_id, object, owner, credential, status, "a change is missing in the audit log");
 }
 
 fn shorten(path: &str) -> String {

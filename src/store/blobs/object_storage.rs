@@ -253,8 +253,8 @@ impl ObjectStorage {
     fn error(&self, operation: &str, key: &str, error: object_store::Error) -> Error {
         match error {
             object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. } => {
-                tracing::error!(%error, operation, key, "the object storage refuses the credentials");
-                self.unavailable(operation, key, "it refuses the credentials")
+                tracing::error!(%error, operation, key, "the object storage refuses the credentials, or the clock of this host");
+                self.unavailable(operation, key, "it refuses the credentials, or the clock of this host")
             }
             error => self.unavailable(operation, key, &error.to_string()),
         }
