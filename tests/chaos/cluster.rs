@@ -48,6 +48,8 @@ impl<'test> Cluster<'test> {
         // The server of the tests loses the last commits in a crash by default.
         let name = cluster.database.url().rsplit('/').next().unwrap();
         cluster.execute(&format!("alter database {name} set synchronous_commit = on"));
+        // This commit is one of those.
+        cluster.execute("checkpoint");
         cluster.hosts.iter().for_each(Host::start);
         report.set_start();
         cluster
@@ -70,10 +72,22 @@ impl<'test> Cluster<'test> {
 
     /// Number of rows of a table.
     pub fn count_rows(&self, table: &str) -> i64 {
+        self.query(format!("select count(*) from {table}"))
+    }
+
+    /// Whether the database keeps what it has committed.
+    pub fn is_durable(&self) -> bool {
+        self.query("select current_setting('synchronous_commit') = 'on'".to_string())
+    }
+
+    fn query<T>(&self, sql: String) -> T
+    where
+        (T,): for<'row> sqlx::FromRow<'row, sqlx::postgres::PgRow>,
+        T: Send + Unpin,
+    {
         self.runtime.block_on(async {
             let mut connection = PgConnection::connect(self.database.url()).await.unwrap();
-            let sql = AssertSqlSafe(format!("select count(*) from {table}"));
-            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
         })
     }
 

@@ -20,6 +20,7 @@ const COLLECTION_TIMEOUT: Duration = Duration::from_secs(120);
 const ENDS: [&str; 3] = ["succeeded", "failed", "cancelled"];
 
 pub fn run(cluster: &Cluster, load: &Load, reference: &Reference, report: &Report) {
+    assert!(cluster.is_durable(), "the database of this test may lose commits");
     let mut client = Client::new(cluster, report);
     let healed = Instant::now();
     while load.poll_unfinished_jobs(&mut client) > 0 {

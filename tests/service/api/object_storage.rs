@@ -5,7 +5,7 @@ use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use crate::support::database::Database;
 use crate::support::s3_server::{Fault, S3Server};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// A Postgres database and a bucket, which hosts with data folders of their own share.
@@ -84,9 +84,11 @@ fn a_job_of_a_killed_host_resumes_on_another_one_with_an_empty_disk() {
     while deployment.s3.objects(&checkpoints).is_empty() {
         std::thread::sleep(Duration::from_millis(20));
     }
-    first.kill();
     let second = deployment.host(&short).with_arguments(&often).start();
-    second.wait_for_log("resuming from a checkpoint in object storage");
+    let killed = Instant::now();
+    first.kill();
+    let line = second.wait_for_log("resuming from a checkpoint in object storage");
+    println!("resumed {:.1} s after the kill: {line}", killed.elapsed().as_secs_f64());
     let result = JobResult::wait_for_result(&second, &id);
     assert_eq!(result, uninterrupted_result().0);
     assert_eq!(deployment.s3.objects(&checkpoints).len(), 0);
