@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings up all overlays of deploy/compose: two API replicas behind nginx, two workers, an S3 server, PostgreSQL and Prometheus. Trains and predicts
-# through nginx, kills a replica under load, and removes the containers with what they stored. No request may fail that is retried after Retry-After.
+# through nginx, kills each replica under load, and removes the containers with what they stored. No request may fail that is retried after Retry-After.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,5 +26,5 @@ trap 'exit 143' TERM
 "${compose[@]}" build espalier s3 gateway prometheus
 "${compose[@]}" up --detach --scale worker=2
 python3 scripts/compose_scale.py "http://127.0.0.1:$ESPALIER_GATEWAY_PORT" "http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT" secrets/api_keys \
-  "$("${compose[@]}" ps --quiet espalier-2)"
+  "$("${compose[@]}" ps --quiet espalier)" "$("${compose[@]}" ps --quiet espalier-2)"
 docker images --format '{{.Repository}}: {{.Size}}' | grep '^espalier'

@@ -16,6 +16,8 @@ pub struct Job {
     #[serde(default)]
     pub queue_position: Option<u64>,
     #[serde(default)]
+    pub waiting_for: Option<WaitingFor>,
+    #[serde(default)]
     pub dataset_id: Option<String>,
     /// Only in responses with a single job.
     #[serde(default)]
@@ -48,6 +50,13 @@ impl Job {
     pub fn adapter_reference(&self) -> Option<&str> {
         self.name.as_deref().or(self.adapter_id.as_deref())
     }
+}
+
+/// Worker that a queued job needs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct WaitingFor {
+    pub base: String,
+    pub kernels: String,
 }
 
 /// Training progress.

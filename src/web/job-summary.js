@@ -53,7 +53,8 @@ function showProgressIn(element, text, job) {
   ].join(" · "));
 }
 
-function waitingText({ queue_position: position, next_attempt_at: nextAttempt }) {
+function waitingText({ queue_position: position, next_attempt_at: nextAttempt, waiting_for: waitingFor }) {
+  if (waitingFor) return `It waits for a worker with the base model ${waitingFor.base} and the kernel set ${waitingFor.kernels}`;
   if (nextAttempt && new Date(nextAttempt) > Date.now()) return `The next attempt starts after ${dateTime(nextAttempt, "medium")}`;
   if (position > 0) return `${plural(position, "job")} ${position === 1 ? "is" : "are"} before it in the queue`;
   return "It starts as soon as a worker is free";

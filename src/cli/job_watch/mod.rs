@@ -4,7 +4,7 @@
 
 mod progress_display;
 
-use super::api_types::{Event, Job};
+use super::api_types::{Event, Job, WaitingFor};
 use super::client::{Client, encode_path_segment};
 use super::error::{CliError, CliResult};
 use super::output::Output;
@@ -160,6 +160,9 @@ impl Watcher<'_> {
 
 /// Describes the status of a job that shows no progress.
 pub fn describe_status(job: &Job) -> String {
+    if let Some(WaitingFor { base, kernels }) = &job.waiting_for {
+        return format!("queued: waits for a worker with the base model {base} and the kernel set {kernels}");
+    }
     match (job.status.as_str(), job.queue_position) {
         ("queued", Some(0)) => "queued: next to run".to_string(),
         ("queued", Some(1)) => "queued: 1 job before it".to_string(),

@@ -57,6 +57,7 @@ fn job_has_every_documented_field() {
         "status",
         "task",
         "validation",
+        "waiting_for",
         "worker",
     ];
     assert_eq!(keys(&accepted), known);
