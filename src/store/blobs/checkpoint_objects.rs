@@ -4,6 +4,7 @@
 //! step gives the same result, so a worker that has lost its lease does no harm by uploading an older one.
 
 use super::blob_store::{BlobStore, blocking};
+use super::checksum_mismatches::ChecksumMismatches;
 use super::file_digest::DigestWriter;
 use super::object_storage::{ListedObject, ObjectStorage};
 use espalier_core::durable_fs;
@@ -113,14 +114,18 @@ async fn download_newest(
         if after.is_some_and(|step| checkpoint.step <= step) {
             break;
         }
-        match objects.download(&checkpoint.key, archive).await? {
-            Some(sha256) if sha256 == checkpoint.sha256 => return Ok(Some(checkpoint.step)),
-            Some(_) => {
-                tracing::warn!(key = checkpoint.key, "a checkpoint in object storage is damaged; using an older one");
-                drop(tokio::fs::remove_file(archive).await);
-                objects.quarantine(&checkpoint.key).await?;
+        let mut mismatches = ChecksumMismatches::default();
+        while let Some(found) = objects.download(&checkpoint.key, archive).await? {
+            if found == checkpoint.sha256 {
+                return Ok(Some(checkpoint.step));
             }
-            None => {}
+            drop(tokio::fs::remove_file(archive).await);
+            objects.metrics().record_damage();
+            if mismatches.record(&checkpoint.key, found)? {
+                tracing::warn!(key = checkpoint.key, "a checkpoint in object storage is damaged; using an older one");
+                objects.quarantine(&checkpoint.key).await?;
+                break;
+            }
         }
     }
     Ok(None)

@@ -27,16 +27,26 @@ pub struct OwnerTurn {
     max_running: Option<u64>,
 }
 
-/// Owners of jobs with their running and queued jobs, of which at most `$1` are counted. The order makes the count read the index
-/// `jobs_queued`.
-const TURNS: &str = "select owner, last_turn, slot_time_ms, slot_time_at, (select now from db_now) as now,
-        (select count(*) from jobs where status = 'running' and jobs.owner = job_turns.owner) as running,
-        (select count(*) from (
+/// Owners with queued jobs and the owner `$2`, with their running and queued jobs, of which at most `$1` are counted. The recursion reads one
+/// entry of the index `jobs_queued` for each owner with queued jobs. The orders make Postgres read that index.
+const TURNS: &str = "with recursive queued(owner) as (
+        select (select owner from jobs where status = 'queued' order by owner, priority desc, created_at, id limit 1)
+        union all
+        select (select owner from jobs where status = 'queued' and jobs.owner > queued.owner order by owner, priority desc, created_at, id limit 1)
+        from queued where queued.owner is not null
+    ),
+    running(owner, jobs) as (select owner, count(*) from jobs where status = 'running' group by owner)
+    select job_turns.owner, last_turn, slot_time_ms, slot_time_at, (select now from db_now) as now,
+        coalesce(running.jobs, 0) as running,
+        case when queued.owner is null then 0 when $1 = 1 then 1 else (select count(*) from (
             select 1 from jobs where status = 'queued' and jobs.owner = job_turns.owner
             order by priority desc, created_at, id limit $1
-        ) as counted) as queued,
+        ) as counted) end as queued,
         (select cast(limits ->> 'running_jobs' as bigint) from owners where owners.name = job_turns.owner) as max_running
-    from job_turns";
+    from job_turns
+    left join queued on queued.owner = job_turns.owner
+    left join running on running.owner = job_turns.owner
+    where queued.owner is not null or job_turns.owner = $2";
 
 /// Adds an owner that has no turn yet.
 pub async fn add_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<()> {
@@ -48,7 +58,8 @@ pub async fn add_owner<D: Dialect>(transaction: &mut Transaction<D>, owner: &str
 /// Owners with queued jobs that may run another one, in the order of their turns. `max_running` is the limit of owners without one of their
 /// own.
 pub async fn waiting<D: Dialect>(transaction: &mut Transaction<D>, max_running: Option<u64>) -> Result<Vec<OwnerTurn>> {
-    let rows = transaction.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
+    let rows =
+        transaction.fetch_all(TURNS, params![1_i64, None::<&str>]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
     turns.retain(|turn| turn.may_start(max_running));
     turns.sort_unstable_by(|one, other| (one.running, one.turn()).cmp(&(other.running, other.turn())));
@@ -63,7 +74,7 @@ pub async fn waiting_with_less_use<D: Dialect>(
     time_slice: Duration,
     max_running: Option<u64>,
 ) -> Result<Vec<OwnerTurn>> {
-    let rows = store.fetch_all(TURNS, params![1_i64]).await.context("reading the turns of the owners")?;
+    let rows = store.fetch_all(TURNS, params![1_i64, owner]).await.context("reading the turns of the owners")?;
     let mut turns = decode(&rows)?;
     let Some(mine) = turns.iter().find(|turn| turn.owner == owner).cloned() else { return Ok(Vec::new()) };
     let has_less_use = |turn: &OwnerTurn| turn.running < mine.running && turn.slot_time + time_slice <= mine.slot_time;
@@ -109,7 +120,7 @@ pub async fn position<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> 
     }
     let (owner, ahead) = (row.text("owner")?, row_codec::decode_u64(&row, "ahead")?);
     let most = row_codec::decode_u64(&row, "running")? + ahead + 1;
-    let rows = store.fetch_all(TURNS, params![row_codec::to_sql_integer(most)?]).await;
+    let rows = store.fetch_all(TURNS, params![row_codec::to_sql_integer(most)?, owner.as_str()]).await;
     let (mine, others): (Vec<OwnerTurn>, _) =
         decode(&rows.context("reading the turns of the owners")?)?.into_iter().partition(|turn| turn.owner == owner);
     Ok(mine.first().map_or(ahead, |mine| mine.jobs_before(ahead, &others)))

@@ -87,11 +87,14 @@ fn a_job_of_a_killed_host_resumes_on_another_one_with_an_empty_disk() {
     let second = deployment.host(&short).with_arguments(&often).start();
     let killed = Instant::now();
     first.kill();
+    // Damaged transfers are repeated; the checkpoint itself is intact.
+    deployment.s3.set_fault(Fault::WrongByte(3));
     let line = second.wait_for_log("resuming from a checkpoint in object storage");
     println!("resumed {:.1} s after the kill: {line}", killed.elapsed().as_secs_f64());
     let result = JobResult::wait_for_result(&second, &id);
     assert_eq!(result, uninterrupted_result().0);
     assert_eq!(deployment.s3.objects(&checkpoints).len(), 0);
+    assert_eq!(deployment.s3.objects("blobs/quarantine").len(), 0);
     drop(second);
     deployment.drop_database();
 }
