@@ -3,12 +3,13 @@
 //!     cargo bench --bench claims -- URL [QUEUED] [WORKERS] [CLAIMS]
 //!
 //! The URL names a database without tables. QUEUED (100,000) jobs of 100 owners are queued. Each of WORKERS (8) has connections of its own, claims
-//! CLAIMS (1,000) jobs one after another and ends each. No job may be claimed twice.
+//! CLAIMS (1,000) jobs one after another and ends each. No job may be claimed twice. The other calls are those of one worker or replica: a look at the
+//! queue by a worker that finds no job of its platform, a heartbeat, and a lookup of a name.
 
 #[path = "support/job_rows.rs"]
 mod job_rows;
 
-use espalier::store::{self, RequestedAction, WorkerId};
+use espalier::store::{self, DEFAULT_OWNER, Reference, RequestedAction, WorkerId};
 use job_rows::{Outcome, add_template, claim_rules, percentiles};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const LEASE: Duration = Duration::from_secs(30);
+const CALLS: usize = 1000;
 
 /// Claimed jobs, and the milliseconds of each claim.
 type Claims = (Vec<Uuid>, Vec<f64>);
@@ -50,7 +52,36 @@ async fn main() -> Outcome<()> {
         jobs.len(),
         jobs.len() as f64 / seconds
     );
+    println!("\n| call | median, ms | p99, ms |\n|---|---|---|");
+    for (name, times) in other_calls(url).await? {
+        let (median, p99) = percentiles(&times);
+        println!("| {name} | {median:.2} | {p99:.2} |");
+    }
     Ok(())
+}
+
+/// Milliseconds of calls that every worker or replica repeats.
+async fn other_calls(url: &str) -> Outcome<[(&'static str, Vec<f64>); 3]> {
+    let store = store::connect(url).await?;
+    let worker = WorkerId { instance_id: Uuid::now_v7(), process_id: Uuid::now_v7() };
+    let mut rules = claim_rules(LEASE);
+    let claimed = store.claim(&worker, &rules).await?.ok_or("nothing to claim")?;
+    rules.platform.kernels = "none".to_string();
+    let missing = Reference::Name("missing".to_string());
+    let (mut polls, mut heartbeats, mut lookups) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..CALLS {
+        let started = Instant::now();
+        store.claim(&worker, &rules).await?;
+        polls.push(started.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        store.heartbeat(&claimed.lease, LEASE, None).await?;
+        heartbeats.push(started.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        // A name that does not exist is looked up in the same way.
+        let _ = store.resolve_adapter(DEFAULT_OWNER, &missing).await;
+        lookups.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok([("look at the queue", polls), ("heartbeat", heartbeats), ("lookup of a name", lookups)])
 }
 
 async fn claim_jobs(url: String, count: u64) -> Outcome<Claims> {

@@ -21,7 +21,11 @@ fn flag_and_env_names(command: &clap::Command, found: &mut BTreeSet<String>) {
 }
 
 /// Flags of other programs that the documentation uses.
-const FOREIGN_FLAGS: [&str; 10] = [
+const FOREIGN_FLAGS: [&str; 13] = [
+    // of compose and Helm
+    "--build",
+    "--scale",
+    "--set",
     "--data-binary",
     "--compressed",
     "--http2-prior-knowledge",
