@@ -3,7 +3,7 @@
     python3 benches/scaling.py [--adapters 100000] [--requests 10000] [--workers 1000] [--job-seconds 60] …
 
 Costs are milliseconds of one core of the database for a call, and of one core of a replica for a request; `--help` says which benchmark measured
-each default. Requests choose adapters by Zipf's law. The caches are simulated: a replica gets the requests of its adapters (consistent hashing), and
+each default, or that it is assumed. Requests choose adapters by Zipf's law. The caches are simulated: a replica gets the requests of its adapters (consistent hashing), and
 evicts the least recently used one. A lookup of a name is repeated after a second.
 """
 
@@ -30,11 +30,11 @@ def arguments():
     add("adapter-kib", 413, "size of an adapter: LoRA of rank 8 on MiniLM and a head")
     add("memory-gib", 1, "memory for adapters of a replica: --adapter-cache-size")
     add("cold-ms", 5.8, "time of loading an adapter from the folder; cold_adapters.py")
-    add("claim-ms", 4.0, "a claim, one at a time; cargo bench --bench claims")
-    add("poll-ms", 0.5, "an idle worker's look at the queue; cargo bench --bench claims")
-    add("heartbeat-ms", 1.0, "a heartbeat with progress; cargo bench --bench store")
-    add("event-ms", 1.0, "a row of metrics, as heartbeats")
-    add("lookup-ms", 0.3, "a lookup of a name; cargo bench --bench claims")
+    add("claim-ms", 4.0, "a claim, one at a time, 100 owners; cargo bench --bench claims")
+    add("poll-ms", 0.5, "an idle worker's look at the queue; assumed, cargo bench --bench claims measures it")
+    add("heartbeat-ms", 1.0, "a heartbeat with progress; assumed, cargo bench --bench claims measures it")
+    add("event-ms", 1.0, "a row of metrics; assumed, as heartbeats")
+    add("lookup-ms", 0.3, "a lookup of a name; assumed, cargo bench --bench claims measures it")
     add("database-cores", 8, "cores of the database")
     return parser.parse_args()
 
