@@ -12,7 +12,7 @@ program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/espalier")
 start_server "$program"
 export ESPALIER_DATA_DIR=$server_folder/data/all-MiniLM-L6-v2
 work=$(mktemp -d)
-ln -s "$PWD/examples" "$PWD/scripts" "$PWD/models" "$work"
+ln -s "$PWD/examples" "$PWD/scripts" "$PWD/models" "$PWD/benches" "$work"
 ln -s "$program" "$work/espalier"
 status=0
 pages=$(ls docs/*.md | grep -v '^docs/access.md$')
