@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Time within which every replica knows the version that a name refers to, if nothing fails.
 const NAME_DELAY: Duration = Duration::from_secs(2);
 
+/// The same after a fault: a replica that could not look a name up tries again within 3 seconds.
+const NAME_DELAY_AFTER_FAULT: Duration = Duration::from_secs(4);
+
 /// Share of the jobs that are cancelled.
 const CANCELLED: f64 = 0.05;
 
@@ -217,7 +220,7 @@ impl<'test> Load<'test> {
         let settled_before = answer.sent - NAME_DELAY;
         let settled = state.versions.iter().rposition(|(_, at)| *at < settled_before);
         // A replica without its database serves the version that it knows.
-        let is_calm = self.cluster.was_calm(answer.replica, settled_before);
+        let is_calm = self.cluster.was_calm(answer.replica, answer.sent - NAME_DELAY_AFTER_FAULT);
         let oldest = settled.filter(|_| is_calm).unwrap_or(0);
         let is_current = state.versions[oldest..].iter().any(|(reference, _)| *reference == found);
         self.report.check(is_current || state.pending == Some(found), || {
