@@ -3,8 +3,8 @@
 //!     cargo bench --bench claims -- URL [QUEUED] [WORKERS] [CLAIMS]
 //!
 //! The URL names a database without tables. QUEUED (100,000) jobs of 100 owners are queued. Each of WORKERS (8) has connections of its own, claims
-//! CLAIMS (1,000) jobs one after another and ends each. No job may be claimed twice. The other calls are those of one worker or replica: a look at the
-//! queue by a worker that finds no job of its platform, a heartbeat, and a lookup of a name.
+//! CLAIMS (1,000) jobs one after another and ends each. No job may be claimed twice. The other calls are those of one worker or replica: a poll of
+//! the queue by a worker that finds no job of its platform, a heartbeat, and a lookup of a name.
 
 #[path = "support/job_rows.rs"]
 mod job_rows;
@@ -81,7 +81,7 @@ async fn other_calls(url: &str) -> Outcome<[(&'static str, Vec<f64>); 3]> {
         let _ = store.resolve_adapter(DEFAULT_OWNER, &missing).await;
         lookups.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    Ok([("look at the queue", polls), ("heartbeat", heartbeats), ("lookup of a name", lookups)])
+    Ok([("poll without a job", polls), ("heartbeat", heartbeats), ("lookup of a name", lookups)])
 }
 
 async fn claim_jobs(url: String, count: u64) -> Outcome<Claims> {

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +132,16 @@ def until(ready, process, log, patience=120):
             return found
         time.sleep(0.05)
     sys.exit(f"error: the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def http_status(url):
+    """Status of the answer to a GET; None if no server answers."""
+    try:
+        return urllib.request.urlopen(url).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
 
 
 def free_port():

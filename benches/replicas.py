@@ -8,14 +8,12 @@
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
@@ -52,17 +50,11 @@ def gateway(kind, servers):
     with folder, open(Path(folder.name) / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            common.until(lambda: answers(f"127.0.0.1:{port}"), process, Path(folder.name) / "log")
+            ready = lambda: common.http_status(f"http://127.0.0.1:{port}/health/live") == 200
+            common.until(ready, process, Path(folder.name) / "log")
             yield f"127.0.0.1:{port}"
         finally:
             common.stop(process)
-
-
-def answers(address):
-    try:
-        return urllib.request.urlopen(f"http://{address}/health/live").status == 200
-    except OSError:
-        return False
 
 
 def lookups(servers):

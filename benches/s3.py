@@ -4,8 +4,6 @@ import contextlib
 import os
 import subprocess
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import common
@@ -36,18 +34,8 @@ def server(port):
         with log.open("w") as opened:
             process = subprocess.Popen([program(), "--host", "127.0.0.1", "--port", str(port), *keys, objects], stdout=opened, stderr=opened)
         try:
-            common.until(lambda: answers(port), process, log)
+            # It refuses a request without a signature.
+            common.until(lambda: common.http_status(f"http://127.0.0.1:{port}/"), process, log)
             yield f"s3://espalier/blobs?endpoint=http://127.0.0.1:{port}&region=us-east-1"
         finally:
             common.stop(process)
-
-
-def answers(port):
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/")
-    except urllib.error.HTTPError:
-        # It refuses a request without a signature.
-        return True
-    except OSError:
-        return False
-    return True

@@ -31,7 +31,7 @@ def arguments():
     add("memory-gib", 1, "memory for adapters of a replica: --adapter-cache-size")
     add("cold-ms", 5.8, "time of loading an adapter from the folder; cold_adapters.py")
     add("claim-ms", 4.0, "a claim, one at a time, 100 owners; cargo bench --bench claims")
-    add("poll-ms", 0.5, "an idle worker's look at the queue; assumed, cargo bench --bench claims measures it")
+    add("poll-ms", 0.5, "a poll by an idle worker; assumed, cargo bench --bench claims measures it")
     add("heartbeat-ms", 1.0, "a heartbeat with progress; assumed, cargo bench --bench claims measures it")
     add("event-ms", 1.0, "a row of metrics; assumed, as heartbeats")
     add("lookup-ms", 0.3, "a lookup of a name; assumed, cargo bench --bench claims measures it")
@@ -107,7 +107,7 @@ def main():
     row("---", "---", "---")
     polls = options.workers / POLL_SECONDS
     row("polls", f"{polls:.0f}/s", f"{polls * options.poll_ms / 1000:.2f}")
-    row("a job that is queued wakes every idle worker", f"{options.workers:.0f} looks per job", f"{options.workers * options.poll_ms / 1000:.2f} per job and second")
+    row("a job that is queued wakes every idle worker", f"{options.workers:.0f} polls per job", f"{options.workers * options.poll_ms / 1000:.2f} per job and second")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+sys.path.append("benches")
+from client import form
+
 CLIENTS, SECONDS, KILL_EVERY = 8, 30, 10
 TEXTS = ["where is my card", "why was I charged a fee", "how do I change my pin"]
 
@@ -46,13 +49,6 @@ class Api:
             time.sleep(delay)
 
 
-def form(job, file):
-    boundary = "a-boundary-that-no-file-holds"
-    parts = [(f'name="job"\r\ncontent-type: application/json', json.dumps(job).encode()), (f'name="dataset"; filename="{file.name}"', file.read_bytes())]
-    body = b"".join(f"--{boundary}\r\ncontent-disposition: form-data; ".encode() + head.encode() + b"\r\n\r\n" + content + b"\r\n" for head, content in parts)
-    return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
-
-
 def wait_until(ready, what, patience=120):
     end = time.monotonic() + patience
     while not ready():
@@ -73,7 +69,8 @@ def main():
     key = Path(key_file).read_text().split()[0]
     wait_until(lambda: answers(f"{gateway}/health/ready"), "the gateway reaches no replica")
     api = Api(gateway, key)
-    body, content_type = form({"name": "intents", "columns": {"label": "category"}}, Path("examples/banking77-sample.csv"))
+    sample = Path("examples/banking77-sample.csv")
+    body, content_type = form("job", {"name": "intents", "columns": {"label": "category"}}, "dataset", sample.name, sample.read_bytes())
     job = api.call("/jobs", body, content_type)["id"]
     started = time.monotonic()
     while (view := api.call(f"/jobs/{job}"))["status"] in ("queued", "running"):

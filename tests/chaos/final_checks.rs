@@ -31,7 +31,7 @@ pub fn run(cluster: &Cluster, load: &Load, reference: &Reference, report: &Repor
         std::thread::sleep(Duration::from_millis(200));
     }
     report.add_line(format!("the last job ended {:.0} s after the last fault", healed.elapsed().as_secs_f64()));
-    load.add_figures();
+    load.report_totals();
     // Both replicas know every name by then.
     std::thread::sleep(Duration::from_secs(3));
     for name in load.names_with_versions() {
@@ -57,15 +57,18 @@ pub fn run(cluster: &Cluster, load: &Load, reference: &Reference, report: &Repor
     }
 }
 
-/// All rows of a list, page by page.
+/// All rows of a list, page by page. The path may have a query.
 fn list(client: &mut Client, path: &str) -> Vec<Value> {
-    let (mut rows, mut after) = (Vec::new(), String::new());
-    while let Some(page) = client.get(&format!("{path}?limit=100{after}")) {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let (mut rows, mut after, mut page_path) = (Vec::new(), None, path.to_string());
+    while let Some(page) = client.get(&page_path) {
         rows.extend(page.body["data"].as_array().unwrap().iter().cloned());
-        match page.body["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => break,
+        let next = page.body["next"].as_str().map(str::to_string);
+        match &next {
+            Some(next_text) if next != after => page_path = format!("{path}{separator}after={next_text}"),
+            _ => break,
         }
+        after = next;
     }
     rows
 }
@@ -76,7 +79,7 @@ fn texts(rows: &[Value], field: &str) -> BTreeSet<String> {
 
 /// Every job was created once, ended once, and has at most one adapter.
 fn check_jobs(client: &mut Client, load: &Load, report: &Report) {
-    let (jobs, adapters) = (list(client, "/jobs"), list(client, "/adapters"));
+    let (jobs, adapters) = (list(client, "/jobs?limit=100"), list(client, "/adapters?limit=100"));
     let submitted = load.jobs.lock().unwrap().clone();
     report.check(jobs.len() == submitted.len(), || format!("{} jobs of {} submissions", jobs.len(), submitted.len()));
     let succeeded: BTreeSet<String> =
@@ -86,7 +89,7 @@ fn check_jobs(client: &mut Client, load: &Load, report: &Report) {
     });
     let (mut attempts, mut most) = (0, 0);
     for job in &submitted {
-        let events = job_events(client, &job.id);
+        let events = list(client, &format!("/jobs/{}/events", job.id));
         let statuses: Vec<&str> = events
             .iter()
             .filter(|event| event["kind"] == "status")
@@ -102,18 +105,6 @@ fn check_jobs(client: &mut Client, load: &Load, report: &Report) {
     report.add_line(format!("{attempts} attempts of {} jobs, at most {most} of one", submitted.len()));
 }
 
-fn job_events(client: &mut Client, id: &str) -> Vec<Value> {
-    let (mut events, mut after) = (Vec::new(), "0".to_string());
-    while let Some(page) = client.get(&format!("/jobs/{id}/events?after={after}")) {
-        events.extend(page.body["data"].as_array().unwrap().iter().cloned());
-        match page.body["next"].as_str() {
-            Some(next) if next != after => after = next.to_string(),
-            _ => break,
-        }
-    }
-    events
-}
-
 /// The objects have the bytes that they should have, and none is in quarantine.
 fn check_blobs(cluster: &Cluster, reference: &Reference, report: &Report) {
     let read = |key: &Path| std::fs::read(cluster.s3.file(Path::new("blobs").join(key))).unwrap();
@@ -124,7 +115,7 @@ fn check_blobs(cluster: &Cluster, reference: &Reference, report: &Report) {
         let is_right = match parts[..] {
             ["datasets", hash] => {
                 counts[0] += 1;
-                Sha256::digest(read(key)).iter().map(|byte| format!("{byte:02x}")).collect::<String>() == hash
+                hex::encode(Sha256::digest(read(key))) == hash
             }
             ["adapters", version, file] => {
                 counts[1] += 1;
@@ -140,7 +131,7 @@ fn check_blobs(cluster: &Cluster, reference: &Reference, report: &Report) {
 
 fn delete_everything(client: &mut Client, report: &Report) {
     for kind in ["adapters", "jobs", "datasets"] {
-        for row in list(client, &format!("/{kind}")) {
+        for row in list(client, &format!("/{kind}?limit=100")) {
             let path = format!("/{kind}/{}", row["id"].as_str().unwrap());
             let status = client.delete(&path).map(|answer| answer.status);
             report.check(status == Some(204), || format!("DELETE {path}: {status:?}"));

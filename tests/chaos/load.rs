@@ -229,7 +229,8 @@ impl<'test> Load<'test> {
         });
     }
 
-    pub fn add_figures(&self) {
+    /// Adds the totals of jobs and predictions to the report.
+    pub fn report_totals(&self) {
         let jobs = self.jobs.lock().unwrap();
         let count = |status: &str| jobs.iter().filter(|job| job.status.as_deref() == Some(status)).count();
         let names = self.names_with_versions().len();

@@ -1,4 +1,4 @@
-//! Jobs, and what an undisturbed server makes of each: the adapter's files and its predictions.
+//! Jobs and their reference results: the files and the predictions of each adapter, from a server without faults.
 
 use crate::server_process::{ServerConfig, small_job};
 use serde_json::{Value, json};

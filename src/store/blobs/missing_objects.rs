@@ -44,7 +44,7 @@ impl MissingObjects {
             if found.is_some() {
                 break;
             }
-            tracing::warn!(name, "an object is missing; looking for it again");
+            tracing::warn!(name, "an object is missing; retrying its download");
             tokio::time::sleep(*delay).await;
             found = download().await?;
         }

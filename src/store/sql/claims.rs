@@ -86,21 +86,21 @@ macro_rules! queued_and_due {
     };
 }
 
-/// Condition of a job of the platform `$1` (base) and `$2` (kernel set).
+/// SQL condition: the job has the base `$1` and the kernel set `$2`.
 macro_rules! of_platform {
     () => {
         "base = $1 and kernels = $2"
     };
 }
 
-/// Condition of a job that an earlier version added, which a worker of any platform claims; the attempt compares the platforms.
+/// SQL condition: an earlier version added the job and wrote no platform. Every worker claims it, and the attempt compares the platforms.
 macro_rules! of_any_platform {
     () => {
         "base is null"
     };
 }
 
-/// Condition of a job that a worker of the platform claims. No index helps with it: it is for conditions that few jobs fulfil.
+/// SQL condition: a worker of the platform claims the job. It uses no index, so use it only beside a condition that few jobs fulfil.
 macro_rules! on_platform {
     () => {
         concat!("(", of_platform!(), " or ", of_any_platform!(), ")")
