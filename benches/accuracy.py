@@ -20,11 +20,11 @@ MIB = 1024 * 1024
 NAME = "accuracy"
 
 
-def accuracy_of(client, rows):
+def accuracy_of(client, rows, adapter=NAME):
     right = 0
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        predicted = client.predict([row["text"] for row in part], NAME)
+        predicted = client.predict([row["text"] for row in part], adapter)
         right += sum(one["label"] == row["category"] for one, row in zip(predicted, part, strict=True))
     return right / len(rows)
 

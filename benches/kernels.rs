@@ -1,15 +1,16 @@
-//! GFLOP/s of products with a frozen weight on one thread, and their share of the peak that multiply-adds in registers
-//! reach. Prints a Markdown table.
+//! GFLOP/s of products with a frozen weight on one thread, in `f32` and with int8 activations, and their share of the peak
+//! that multiply-adds of `f32` in registers reach. Prints a Markdown table.
 //!
 //!     cargo bench --bench kernels
 
 #![allow(unsafe_code, reason = "chains of multiply-adds in the kernels' SIMD vectors")]
 
-use espalier_tensor::backend::WeightOps;
 use espalier_tensor::backend::cpu::{CpuBackend, Isa, Simd, SimdKernel};
-use espalier_tensor::{Backend, Tensor};
+use espalier_tensor::quant::StoredWeight;
+use espalier_tensor::{Backend, LoraPrecision, Tensor};
 use std::error::Error;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Measuring time of one figure. The best of several rounds counts, because other processes can only slow it down.
@@ -67,8 +68,8 @@ fn rate(operations: f64, mut work: impl FnMut()) -> f64 {
 }
 
 /// Products with many weights in turn, more than any cache holds, as in a forward pass of a short text.
-fn rate_of_many_weights(backend: CpuBackend, rows: usize) -> Result<f64, Box<dyn Error>> {
-    let maps = (0..24).map(|_| backend.freeze_linear(Tensor::zeros([1536, 384]), None));
+fn rate_of_many_weights(backend: &dyn Backend, rows: usize) -> Result<f64, Box<dyn Error>> {
+    let maps = (0..24).map(|_| backend.load_linear(StoredWeight::Dense(Tensor::zeros([1536, 384])), None));
     let maps = maps.collect::<Result<Vec<_>, _>>()?;
     let x = backend.upload(&Tensor::zeros([rows, 384]))?;
     let operations = (2 * rows * 384 * 1536 * maps.len()) as f64;
@@ -82,7 +83,7 @@ fn rate_of_many_weights(backend: CpuBackend, rows: usize) -> Result<f64, Box<dyn
 #[allow(clippy::disallowed_macros, reason = "a benchmark prints its results")]
 fn main() -> Result<(), Box<dyn Error>> {
     let iterations = 100_000;
-    println!("| instruction set | peak | shape | 1 row | 2 | 4 | 14 | 16 | 64 | 240 | 512 rows |");
+    println!("| instruction set and activations | peak | shape | 1 row | 2 | 4 | 14 | 16 | 64 | 240 | 512 rows |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for level in Isa::available().into_iter().skip(1) {
         let operations = |chains: usize| (iterations * chains * 16 * 2) as f64;
@@ -93,25 +94,28 @@ fn main() -> Result<(), Box<dyn Error>> {
             black_box(level.run(Chains::<10> { iterations }));
         });
         let peak = few.max(many);
-        for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
-            let backend = CpuBackend::with_isa(level);
-            let map = backend.freeze_linear(Tensor::zeros([output, input]), None)?;
+        let f32: Arc<dyn Backend> = Arc::new(CpuBackend::with_isa(level));
+        let int8 = f32.with_int8_activations(LoraPrecision::F32).ok_or("the CPU has int8 kernels")?;
+        for (name, backend) in [("f32", f32), ("int8", int8)] {
+            for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
+                let map = backend.load_linear(StoredWeight::Dense(Tensor::zeros([output, input])), None)?;
+                let mut cells = String::new();
+                for rows in ROWS {
+                    let x = backend.upload(&Tensor::zeros([rows, input]))?;
+                    let reached = rate((2 * rows * input * output) as f64, || {
+                        black_box(backend.linear(&x, &map).ok());
+                    });
+                    cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
+                }
+                println!("| {level:?}, {name} | {peak:.0} | {input} to {output} |{cells}");
+            }
             let mut cells = String::new();
             for rows in ROWS {
-                let x = backend.upload(&Tensor::zeros([rows, input]))?;
-                let reached = rate((2 * rows * input * output) as f64, || {
-                    black_box(backend.linear(&x, &map).ok());
-                });
+                let reached = rate_of_many_weights(backend.as_ref(), rows)?;
                 cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
             }
-            println!("| {level:?} | {peak:.0} | {input} to {output} |{cells}");
+            println!("| {level:?}, {name} | {peak:.0} | 384 to 1536, 24 in turn |{cells}");
         }
-        let mut cells = String::new();
-        for rows in ROWS {
-            let reached = rate_of_many_weights(CpuBackend::with_isa(level), rows)?;
-            cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
-        }
-        println!("| {level:?} | {peak:.0} | 384 to 1536, 24 in turn |{cells}");
     }
     Ok(())
 }

@@ -1,16 +1,19 @@
-//! Examples per second of LoRA training on the real base model: one side of `benches/training.py`, which compares it with
-//! PyTorch and PEFT. Prints one JSON line.
+//! Examples per second of LoRA training on a base model: one side of `benches/training.py`, which compares it with PyTorch and
+//! PEFT, and both sides of `benches/precision.py`. Prints one JSON line.
 //!
-//!     cargo bench --bench training -- MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|candle]
+//!     cargo bench --bench training -- MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|native|int8|candle]
+//!
+//! `cpu` holds the weights as `f32`, `native` as the checkpoint does; `int8` also computes forward passes in int8.
 
 mod support;
 
 use espalier_core::adapter;
 use espalier_core::model::Pooling;
+use espalier_core::training::hyperparameters::Precision;
 use espalier_core::training::{Hyperparameters, Progress};
 use espalier_tensor::Backend;
 use espalier_tensor::backend::candle::CandleBackend;
-use espalier_tensor::backend::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::{CpuBackend, WeightStorage};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,11 +25,14 @@ const WARM: u64 = 3;
 fn main() -> Outcomes<()> {
     let arguments = arguments();
     let [model, csv, pooling, steps, threads, length, kernels @ ..] = arguments.as_slice() else {
-        return Err("give MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|candle]".into());
+        return Err("give MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|native|int8|candle]".into());
     };
-    let kernels: Arc<dyn Backend> = match kernels.first().map(String::as_str) {
-        Some("candle") => Arc::new(CandleBackend::cpu()),
-        _ => Arc::new(CpuBackend::detect()),
+    let native = || Arc::new(CpuBackend::detect().with_weight_storage(WeightStorage::Native));
+    let (kernels, precision): (Arc<dyn Backend>, _) = match kernels.first().map(String::as_str) {
+        Some("candle") => (Arc::new(CandleBackend::cpu()), Precision::F32),
+        Some("native") => (native(), Precision::F32),
+        Some("int8") => (native(), Precision::Int8),
+        _ => (Arc::new(CpuBackend::detect()), Precision::F32),
     };
     let base = base(model, kernels)?;
     let steps: u64 = steps.parse()?;
@@ -38,6 +44,7 @@ fn main() -> Outcomes<()> {
         max_length: Some(length.unsigned_abs().min(base.info().max_tokens as u64) as u32),
         max_steps: Some(WARM + steps),
         epochs: Some(1000),
+        precision: Some(precision),
         ..Hyperparameters::default()
     };
     let pooling = if pooling == "cls" { Pooling::Cls } else { Pooling::Mean };

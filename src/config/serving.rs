@@ -76,8 +76,9 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_TRAINING_CPU_SHARE", value_name = "FRACTION", default_value = "0.1", value_parser = units::parse_fraction)]
     pub training_cpu_share: f64,
 
-    /// Activation format of generation with 8- and 4-bit weights: f32, as in training, or int8 (blocks of 32 values as in llama.cpp's
-    /// Q8_1, and int8 LoRA matrices), which is about twice as fast and changes each product by about 0.5 %
+    /// Activation format in products with the base model's weights while serving: f32, as in training, or int8 (blocks of 32 values as
+    /// in llama.cpp's Q8_1), which is faster and changes each product by about 0.5 %. With int8, weights of more than 8 bits are kept a
+    /// second time, as Q8_0, and generation multiplies LoRA matrices in int8, too
     #[arg(long, env = "ESPALIER_ACTIVATION_QUANTIZATION", value_name = "TYPE", default_value_t = ActivationQuantization::F32)]
     pub activation_quantization: ActivationQuantization,
 
@@ -98,6 +99,7 @@ impl Flags {
             max_batch_tokens: self.max_batch_tokens,
             max_inputs_per_request: self.max_inputs,
             max_text_bytes: self.max_text,
+            activation_quantization: self.activation_quantization,
             generation: generation::Settings {
                 threads: self.serving_threads.unwrap_or_else(available_cores),
                 kv_cache_bytes: self.kv_cache_memory,
@@ -107,7 +109,6 @@ impl Flags {
                 max_running_sequences: self.max_running_sequences,
                 default_max_tokens: u32::try_from(self.default_max_tokens).unwrap_or(u32::MAX),
                 prefill_chunk_tokens: self.prefill_chunk_tokens,
-                activation_quantization: self.activation_quantization,
                 training_cpu_share: self.training_cpu_share,
             },
         }

@@ -1,6 +1,10 @@
-//! `GET /base`: description of the frozen base model.
+//! `GET /base`: description of the frozen base model; `GET /bases`: the base models of a deployment that a caller uses.
 
+use super::auth::Caller;
+use super::error::ApiResult;
+use super::openapi::ServiceUnavailable;
 use super::state::AppState;
+use crate::store::BaseUsage;
 use axum::Json;
 use espalier_core::model::BaseModelInfo;
 use espalier_core::{adapter, task};
@@ -10,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get_base))
+    OpenApiRouter::new().routes(routes!(get_base)).routes(routes!(list_bases))
 }
 
 /// The base model, and the methods and tasks that this server supports.
@@ -41,4 +45,47 @@ pub struct BaseModelView {
 async fn get_base(state: AppState) -> Json<BaseModelView> {
     let info = state.base.info().clone();
     Json(BaseModelView { info, methods: adapter::METHOD_NAMES.to_vec(), tasks: task::TASK_TYPES.to_vec() })
+}
+
+/// A base model, and what the caller has of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BaseUse {
+    pub fingerprint: String,
+    /// Whether the server that answers has this base model. Adapters and jobs of another one need a server that has it.
+    pub served: bool,
+    /// Name of the base model, where this server has it.
+    pub name: Option<String>,
+    pub adapters: u64,
+    pub queued_jobs: u64,
+    pub running_jobs: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"data": [{"fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5", "served": true,
+    "name": "sentence-transformers/all-MiniLM-L6-v2", "adapters": 12, "queued_jobs": 1, "running_jobs": 1}]}))]
+pub struct BaseUseList {
+    pub data: Vec<BaseUse>,
+}
+
+/// List base models
+///
+/// The base model of this server first, then those that the caller's adapters and unfinished jobs belong to, by fingerprint. Servers of
+/// several base models can share a database.
+#[utoipa::path(
+    get, path = "/bases", operation_id = "list_bases", tag = "base",
+    responses((status = 200, description = "The base models.", body = BaseUseList), ServiceUnavailable),
+)]
+async fn list_bases(state: AppState, caller: Caller) -> ApiResult<Json<BaseUseList>> {
+    let info = state.base.info();
+    let mut used = state.store.base_usage(&caller.owner).await?;
+    let own = match used.iter().position(|usage| usage.fingerprint == info.fingerprint) {
+        Some(index) => used.remove(index),
+        None => BaseUsage { fingerprint: info.fingerprint.clone(), adapters: 0, queued_jobs: 0, running_jobs: 0 },
+    };
+    let view = |usage: BaseUsage| {
+        let served = usage.fingerprint == info.fingerprint;
+        let BaseUsage { fingerprint, adapters, queued_jobs, running_jobs } = usage;
+        BaseUse { fingerprint, served, name: served.then(|| info.name.clone()), adapters, queued_jobs, running_jobs }
+    };
+    Ok(Json(BaseUseList { data: std::iter::once(own).chain(used).map(view).collect() }))
 }

@@ -5,6 +5,7 @@
 
 mod adapter_activity;
 mod adapters;
+mod backends;
 mod errors;
 mod forward_speed;
 pub mod generation;

@@ -10,7 +10,7 @@ use espalier_core::model::hooks::{self, PrefixKeyValues, SublayerContext};
 use espalier_core::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Site, Tokens};
 use espalier_core::task::{RowSelection, l2_normalize};
 use espalier_tensor::backend::PrependedRows;
-use espalier_tensor::{Recording, Tape, Var};
+use espalier_tensor::{Backend, Recording, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,13 +23,18 @@ pub struct AdapterGroup {
 /// Returns one row per input, group by group in input order: the logits of its task's head, or an L2-normalized
 /// embedding.
 pub fn forward(base: &BaseModel, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
+    forward_with(base, base.backend(), groups)
+}
+
+/// [`forward`] with a variant of the base's backend.
+pub fn forward_with(base: &BaseModel, backend: &Arc<dyn Backend>, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
     let length_orders: Vec<Vec<usize>> = groups.iter().map(length_order).collect();
     let tokens = groups.iter().zip(&length_orders).flat_map(|(group, length_order)| {
         let virtual_tokens = group.adapter.virtual_tokens();
         length_order.iter().map(move |index| (&group.inputs[*index], virtual_tokens))
     });
     let adapters = MultiAdapterBatch::from_groups(groups.iter().map(|group| (&group.adapter, group.inputs.len())));
-    let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+    let mut tape = Tape::new(Arc::clone(backend), Arc::from([]), Recording::Off);
     let hidden = base.encode(&mut tape, &Batch::with_virtual_tokens(tokens), &adapters, required_rows(base, groups))?;
     let mut outputs = Vec::new();
     for ((segment, group), length_order) in adapters.segments.iter().zip(groups).zip(&length_orders) {

@@ -7,6 +7,7 @@ use super::adapter_activity::AdapterActivity;
 use super::adapters::cache::AdapterCache;
 use super::adapters::resolver::AdapterResolver;
 use super::adapters::{AdapterHandle, AdapterLoader};
+use super::backends::ServingBackends;
 use super::forward_speed::ForwardSpeed;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
@@ -92,9 +93,9 @@ impl InferenceService {
             max_batch_delay: settings.max_batch_delay,
         };
         let thread_count = settings.threads.max(1);
-        let quantization = settings.generation.activation_quantization;
+        let backends = ServingBackends::new(&base, settings.activation_quantization)?;
         let inner = Inner {
-            loader: AdapterLoader::new(Arc::clone(&base), blobs, quantization, thread_count),
+            loader: AdapterLoader::new(Arc::clone(&base), blobs, Arc::clone(&backends.generation), thread_count),
             cache: AdapterCache::new(settings.adapter_cache_bytes),
             queue: PredictionQueue::new(limits),
             metrics: PredictMetrics::default(),
@@ -105,15 +106,15 @@ impl InferenceService {
             max_text_bytes: settings.max_text_bytes,
             max_running_sequences: settings.generation.max_running_sequences,
             forward_speed: Arc::default(),
-            generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
+            generation_engine: GenerationEngine::start(&base, backends.generation, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
             store,
         };
         for (lane, index) in Lane::ALL.into_iter().flat_map(|lane| (0..thread_count).map(move |index| (lane, index))) {
             let (queue, metrics) = (Arc::clone(&inner.queue), inner.metrics.clone());
-            let base = Arc::clone(&inner.base);
-            let forward = move |groups: &[AdapterGroup]| multi_adapter::forward(&base, groups);
+            let (base, backend) = (Arc::clone(&inner.base), Arc::clone(&backends.prediction));
+            let forward = move |groups: &[AdapterGroup]| multi_adapter::forward_with(&base, &backend, groups);
             let work = move || batch::worker_loop(&queue, lane, &forward, &metrics);
             let (name, priority) = match lane {
                 Lane::Short => (format!("serve-{index}"), Priority::Normal),

@@ -3,6 +3,7 @@
 use super::generation;
 use crate::store::ResolvedAdapter;
 use espalier_core::task::{Prediction, Threshold};
+use espalier_tensor::ActivationQuantization;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Settings {
     pub max_inputs_per_request: usize,
     /// Bytes of a text that are tokenized at most to find its first tokens.
     pub max_text_bytes: usize,
+    pub activation_quantization: ActivationQuantization,
     pub generation: generation::Settings,
 }
 

@@ -8,14 +8,14 @@ pub mod model;
 pub mod owner_deletion;
 pub mod retention;
 
+mod changes;
 mod errors;
-mod job_changes;
 mod job_state_machine;
 mod sql;
 
+pub use changes::{Change, ChangeReceiver};
 pub use errors::{adapter_not_found, none_if_not_found};
 pub use interface::{AccessStore, BlobReservations, IdempotencyStore, Store, WebhookStore};
-pub use job_changes::{JobChange, JobChangeKind, JobChangeReceiver};
 pub use model::*;
 
 use espalier_core::error::{Error, Result};

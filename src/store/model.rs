@@ -13,7 +13,7 @@ pub use access::{
     AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
     is_owner_name,
 };
-pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
+pub use adapters::{Adapter, AdapterDescription, BaseUsage, NewAdapter, Reference, ResolvedAdapter};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
 pub use blobs::BlobKind;
 pub use idempotency::{FinishedRequest, KeyedRequest, RequestClaim, RequestStart, StoredResponse};

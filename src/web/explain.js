@@ -34,6 +34,7 @@ export const SETTINGS = {
   warmup_ratio: "Share of the steps in which the learning rate rises",
   schedule: "Learning rate after the warm-up: constant, linear or cosine",
   published_epoch: "Epoch whose weights become the adapter: the best one on the validation examples, or the last",
+  precision: "Precision of the frozen model's products in forward passes: f32, or int8, which is faster and less exact",
   max_grad_norm: "Maximum gradient norm (clipping)",
   gradient_accumulation: "Batches whose gradients are summed before a step",
   max_steps: "Ends the run after this many steps",

@@ -4,7 +4,7 @@
 // method), `h.NAME` (hyperparameters), `x.NAME` (other fields of the request, as JSON).
 
 /** Hyperparameters that the candidates of `auto` share. */
-const SHARED_HYPERPARAMETERS = ["epochs", "batch_size", "max_length", "seed", "gradient_accumulation", "max_steps", "early_stopping"];
+const SHARED_HYPERPARAMETERS = ["epochs", "batch_size", "max_length", "seed", "gradient_accumulation", "max_steps", "early_stopping", "published_epoch", "precision"];
 /** Hyperparameters that a candidate of `auto` may have for itself. */
 const CANDIDATE_HYPERPARAMETERS = ["learning_rate", "weight_decay", "warmup_ratio", "schedule", "max_grad_norm"];
 

@@ -5,7 +5,7 @@ import { COMMON_FIELDS, METHODS, SETTINGS, TASKS, TASK_FIELDS } from "./explain.
 import { resolvedHyperparameters, settingNames, shownValue } from "./job-request.js";
 import { shortVersion, words } from "./format.js";
 
-const CHOICES = { schedule: ["constant", "linear", "cosine"], published_epoch: ["best", "last"] };
+const CHOICES = { schedule: ["constant", "linear", "cosine"], published_epoch: ["best", "last"], precision: ["f32", "int8"] };
 
 /** Returns the form's element, and the pointers whose errors it shows at a field. `change` sets a parameter of the address. */
 export function settingsForm({ query, base, adapters, validated, error, dataset, change }) {

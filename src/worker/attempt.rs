@@ -13,7 +13,7 @@ use super::publish::{AttemptError, AttemptOutcome, JobResults, retryable_job_err
 use super::stop_signal::StopSignal;
 use super::{WorkerContext, background, publish};
 use crate::store::blobs::Reservation;
-use crate::store::{ClaimedJob, JobChange, JobChangeKind, RequestedAction};
+use crate::store::{Change, ClaimedJob, RequestedAction};
 use espalier_core::artifact::{self, AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Dirs, MetricsRow, Outcome, Progress, StopReason, TrainingData, TrainingResult};
@@ -286,8 +286,8 @@ impl<'a> Attempt<'a> {
 
     /// Sends heartbeats until the lease is lost: at the interval, and when the owner has requested an action.
     async fn renew_lease_loop(&self) -> Infallible {
-        let (job, mut changes) = (self.claim.job.id, self.context.store.job_changes());
-        let is_request = |change: &JobChange| change.job == job && change.kind == JobChangeKind::ActionRequested;
+        let (job, mut changes) = (self.claim.job.id, self.context.store.changes());
+        let is_request = |change| change == Change::JobActionRequested(job);
         loop {
             tokio::select! {
                 () = sleep(self.context.settings.heartbeat_interval) => {}

@@ -4,7 +4,7 @@ use super::WorkerContext;
 use super::attempt::Attempt;
 use super::idle_timer::IdleTimer;
 use super::publish::AttemptOutcome;
-use crate::store::{self, ClaimRules, Job, JobChangeKind, Lease, Platform};
+use crate::store::{self, Change, ClaimRules, Job, Lease, Platform};
 use crate::telemetry::{self, TraceContext};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
@@ -38,7 +38,7 @@ impl Slot {
         let mut lost_lease = None;
         while !self.shutdown.is_cancelled() {
             // From before the claim, so that no queued job is missed.
-            let mut changes = self.context.store.job_changes();
+            let mut changes = self.context.store.changes();
             let outcome = AssertUnwindSafe(self.report_and_run_one(&mut lost_lease)).catch_unwind().await;
             let panicked = |payload: Box<_>| Err(Error::from_panic("a worker's slot", &*payload));
             match outcome.unwrap_or_else(panicked) {
@@ -49,7 +49,7 @@ impl Slot {
                     self.wait(ERROR_BACKOFF, std::future::pending()).await;
                 }
                 Ok(None) => {
-                    let queued = changes.changed(|change| change.kind == JobChangeKind::Queued);
+                    let queued = changes.changed(|change| matches!(change, Change::JobQueued(_)));
                     self.wait(self.context.settings.poll_interval, queued).await;
                 }
                 Err(error) => {

@@ -16,7 +16,6 @@ use espalier_core::task::{Config, causal_language_model};
 use espalier_core::training::network::Network;
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::ActivationQuantization;
 use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::Value;
@@ -108,7 +107,7 @@ impl GeneratorFixture {
 }
 
 fn start_engine(base: &Arc<BaseModel>, settings: Settings) -> GenerationEngine {
-    GenerationEngine::start(base, settings).unwrap().unwrap()
+    GenerationEngine::start(base, Arc::clone(base.backend()), settings).unwrap().unwrap()
 }
 
 fn generator_fixture(base: &Arc<BaseModel>, settings: Settings) -> GeneratorFixture {
@@ -145,7 +144,6 @@ fn settings() -> Settings {
         max_running_sequences: 16,
         default_max_tokens: 16,
         training_cpu_share: 0.0,
-        activation_quantization: ActivationQuantization::F32,
         prefill_chunk_tokens: 9,
     }
 }

@@ -15,7 +15,7 @@ use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
-use espalier_tensor::{Dropout, Tensor};
+use espalier_tensor::{Backend, Dropout, LoraPrecision, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -346,35 +346,51 @@ fn switching_adapters_does_not_change_outputs() {
 
 #[test]
 fn mixed_batch_is_bit_identical_to_single_requests() {
-    bases().iter().for_each(assert_mixed_equals_single);
+    bases().iter().for_each(|base| {
+        assert_mixed_equals_single(base, base.backend());
+    });
 }
 
-fn assert_mixed_equals_single(base: &Arc<BaseModel>) {
+#[test]
+fn mixed_batch_in_int8_is_bit_identical_to_single_requests_and_close_to_f32() {
+    for base in bases() {
+        let int8 = base.backend().with_int8_activations(LoraPrecision::F32).unwrap();
+        let [exact, rounded] = [base.backend(), &int8].map(|backend| assert_mixed_equals_single(&base, backend));
+        for (exact, rounded) in exact.iter().zip(&rounded) {
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
+            let difference = square(&mut exact.iter().zip(rounded).map(|(one, other)| one - other));
+            let relative = (difference / square(&mut exact.iter().copied())).sqrt();
+            assert!(relative > 0.0 && relative < 0.1, "{exact:?} became {rounded:?}");
+        }
+    }
+}
+
+/// Returns the outputs of all inputs.
+fn assert_mixed_equals_single(base: &Arc<BaseModel>, backend: &Arc<dyn Backend>) -> Vec<Vec<f32>> {
+    let forward = |groups: &[AdapterGroup]| multi_adapter::forward_with(base, backend, groups).unwrap();
     let plain = || -> Vec<Tokens> {
         inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
     };
     let mut groups = vec![AdapterGroup { adapter: AdapterHandle::base(), inputs: plain() }];
-    let one = |tokens| {
-        multi_adapter::forward(base, &[AdapterGroup { adapter: AdapterHandle::base(), inputs: vec![tokens] }]).unwrap()
-    };
+    let one = |tokens| forward(&[AdapterGroup { adapter: AdapterHandle::base(), inputs: vec![tokens] }]);
     let mut alone: Vec<Vec<f32>> = plain().into_iter().flat_map(one).collect();
     for (seed, method) in (10..).zip(methods(base)) {
         for task in tasks(base) {
             let Some(spec) = spec(base, &method, &task) else { continue };
             let adapted = loaded_adapter(base, &spec, random_weights(base, &spec, seed));
             let adapted = AdapterHandle::new("", Arc::new(adapted));
-            alone.extend(tokens(base, &spec).into_iter().flat_map(|one| {
-                multi_adapter::forward(base, &[AdapterGroup { adapter: adapted.clone(), inputs: vec![one] }]).unwrap()
-            }));
+            let one = |tokens| forward(&[AdapterGroup { adapter: adapted.clone(), inputs: vec![tokens] }]);
+            alone.extend(tokens(base, &spec).into_iter().flat_map(one));
             groups.push(AdapterGroup { adapter: adapted, inputs: tokens(base, &spec) });
         }
     }
-    let together = multi_adapter::forward(base, &groups).unwrap();
+    let together = forward(&groups);
     assert_eq!(together.len(), alone.len());
     for (mixed, alone) in together.iter().zip(&alone) {
         let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(mixed), bits(alone), "{mixed:?} is not {alone:?}");
     }
+    together
 }
 
 /// The inputs as the task tokenizes them; with a mask token for masked language modelling.

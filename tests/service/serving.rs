@@ -28,6 +28,7 @@ fn settings() -> Settings {
         max_batch_tokens: 512,
         max_inputs_per_request: 100,
         max_text_bytes: 1 << 20,
+        activation_quantization: ActivationQuantization::F32,
         generation: generation::Settings {
             threads: 1,
             kv_cache_bytes: 1 << 20,
@@ -37,7 +38,6 @@ fn settings() -> Settings {
             max_running_sequences: 1,
             default_max_tokens: 16,
             training_cpu_share: 0.0,
-            activation_quantization: ActivationQuantization::F32,
             prefill_chunk_tokens: 16,
         },
     }

@@ -27,4 +27,4 @@ pub use create_backend::{Device, create_backend};
 pub use ragged_layout::RaggedLayout;
 pub use tape::{Dropout, Gradients, ParamId, Recording, Tape, TapePosition, Var};
 pub use tensor::Tensor;
-pub use weight_format::{ActivationQuantization, WeightFormat};
+pub use weight_format::{ActivationQuantization, LoraPrecision, WeightFormat};

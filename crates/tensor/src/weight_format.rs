@@ -49,13 +49,22 @@ impl fmt::Display for WeightFormat {
     }
 }
 
-/// Precision of the activations in products with weights of 8 and 4 bits.
+/// Precision of the activations in products with the base model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ActivationQuantization {
     #[default]
     F32,
-    /// Quantizes activations to 8 bits in blocks of 32 (llama.cpp's Q8_1), and LoRA's A and B to 8 bits with one scale per
-    /// rank, whatever the base's weight format.
+    /// Quantizes activations to 8 bits in blocks of 32 (llama.cpp's Q8_1). Weights of more than 8 bits are multiplied as a
+    /// copy in Q8_0.
+    Int8,
+}
+
+/// Precision of LoRA's A and B with [`ActivationQuantization::Int8`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoraPrecision {
+    #[default]
+    F32,
+    /// 8 bits with one scale per rank.
     Int8,
 }
 

@@ -112,6 +112,7 @@ const POLICIES: &[Policy] = &[
     (
         &["GET"],
         &[
+            "/bases",
             "/adapters",
             "/adapters/{id}",
             "/adapters/{id}/download",

@@ -8,7 +8,7 @@ use super::extract::{PathId, QueryParams};
 use super::openapi::{NotFound, ServiceUnavailable, UnprocessableEntity};
 use super::sse::sse_response;
 use super::state::AppState;
-use crate::store::{Event, JobChangeReceiver};
+use crate::store::{ChangeReceiver, Event};
 use axum::Json;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -134,7 +134,7 @@ pub struct EventStream {
     pending: VecDeque<SseEvent>,
     is_finished: bool,
     poll_interval: Interval,
-    changes: JobChangeReceiver,
+    changes: ChangeReceiver,
     /// Permit of `ConcurrencyLimits::event_streams`.
     _permit: OwnedSemaphorePermit,
 }
@@ -143,7 +143,7 @@ impl EventStream {
     pub fn new(state: AppState, owner: String, job_id: Uuid, last_sequence: i64, permit: OwnedSemaphorePermit) -> Self {
         let mut poll_interval = interval(state.settings.event_poll_interval);
         poll_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (pending, changes) = (VecDeque::new(), state.store.job_changes());
+        let (pending, changes) = (VecDeque::new(), state.store.changes());
         Self {
             state,
             owner,
@@ -176,7 +176,7 @@ impl EventStream {
             tokio::select! {
                 () = shutdown.cancelled() => return None,
                 _ = self.poll_interval.tick() => {}
-                () = self.changes.changed(|change| change.job == self.job_id) => {}
+                () = self.changes.changed(|change| change.job() == Some(self.job_id)) => {}
             }
             match self.poll_store().await {
                 // While the database is unavailable the stream waits for it.

@@ -11,7 +11,7 @@ use espalier_core::error::{Error, Result};
 use espalier_core::model::{BaseModel, VirtualTokens};
 use espalier_core::task::HeadKind;
 use espalier_tensor::worker_pool::{self, Priority};
-use espalier_tensor::{ActivationQuantization, Backend, ParamId};
+use espalier_tensor::{Backend, ParamId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,8 +90,8 @@ impl PartialEq for AdapterHandle {
 pub struct AdapterLoader {
     base: Arc<BaseModel>,
     blobs: Arc<BlobStore>,
-    /// Backend of generation, if it is not the base model's own.
-    int8_backend: Option<Arc<dyn Backend>>,
+    /// Backend of generation.
+    generation_backend: Arc<dyn Backend>,
     /// Bounds concurrent loads: replaying a probe is a forward pass.
     load_permits: Semaphore,
 }
@@ -101,14 +101,10 @@ impl AdapterLoader {
     pub fn new(
         base: Arc<BaseModel>,
         blobs: Arc<BlobStore>,
-        activation_quantization: ActivationQuantization,
+        generation_backend: Arc<dyn Backend>,
         threads: usize,
     ) -> Arc<Self> {
-        let int8_backend = match activation_quantization {
-            ActivationQuantization::F32 => None,
-            ActivationQuantization::Int8 => base.backend().with_int8_activations(),
-        };
-        Arc::new(Self { base, blobs, int8_backend, load_permits: Semaphore::new(threads.max(1)) })
+        Arc::new(Self { base, blobs, generation_backend, load_permits: Semaphore::new(threads.max(1)) })
     }
 
     /// Loads and verifies a version on a thread of its own, after a download if it is not in the data folder, or damaged there. Returns the
@@ -130,9 +126,10 @@ impl AdapterLoader {
         let folder = self.blobs.adapters_dir(version).await?;
         let _permit = self.load_permits.acquire().await.expect("the semaphore is never closed");
         let (result_tx, result_rx) = oneshot::channel();
-        let (base, version, int8_backend) = (Arc::clone(&self.base), version.to_string(), self.int8_backend.clone());
+        let (base, backend, version) =
+            (Arc::clone(&self.base), Arc::clone(&self.generation_backend), version.to_string());
         let load = move || {
-            let load = || load_verified(&base, &folder, &version, int8_backend.as_deref());
+            let load = || load_verified(&base, &folder, &version, backend.as_ref());
             let loaded = catch_unwind(AssertUnwindSafe(load))
                 .unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref())));
             // The receiver is gone when the runtime shuts down.
@@ -147,12 +144,11 @@ fn load_verified(
     base: &BaseModel,
     folder: &Path,
     version: &str,
-    int8_backend: Option<&dyn Backend>,
+    generation_backend: &dyn Backend,
 ) -> Result<(LoadedAdapter, u64)> {
     let (_, adapter) = probe::load_verified(folder, version, base)?;
     let is_language_model = matches!(adapter.output_head.kind, HeadKind::LmHead);
-    let prepacked_bytes =
-        int8_backend.filter(|_| is_language_model).map_or(0, |backend| prepack_lora(backend, &adapter));
+    let prepacked_bytes = if is_language_model { prepack_lora(generation_backend, &adapter) } else { 0 };
     let bytes = adapter.tensor_bytes() + prepacked_bytes;
     tracing::info!(version, bytes, "adapter loaded");
     Ok((adapter, bytes))

@@ -1,6 +1,7 @@
 //! Resolves references to adapter versions, from memory where possible.
 //!
-//! A resolution is used for [`FRESH_FOR`] without asking the database, unless this process has added or deleted an adapter since.
+//! A resolution is used for [`FRESH_FOR`] without asking the database, unless this process knows that adapters have changed since: it has
+//! changed one, or Postgres has announced a change by another process.
 //! While the database is unavailable, the last resolution is used for up to the configured staleness, so that resident adapters
 //! are served without it.
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Age up to which a resolution is used without asking the database: the longest time for which another process's new version
-/// of a name is not seen.
+/// of a name is not seen, where its announcement is lost.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// Time after a failed lookup during which known references are not looked up. Longer than the time limit for getting a

@@ -20,9 +20,9 @@ use crate::serving::owners::Owner;
 use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
+use espalier_tensor::Backend;
 use espalier_tensor::kv_cache::{BLOCK_SIZE, KvCacheShape};
 use espalier_tensor::worker_pool::{self, Priority, WorkerPool};
-use espalier_tensor::{ActivationQuantization, Backend};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,11 +46,11 @@ pub struct AdmissionPermit {
 }
 
 impl GenerationEngine {
-    /// Starts the threads; `None` if the base model is not a causal language model.
-    pub fn start(base: &Arc<BaseModel>, settings: Settings) -> Result<Option<Self>> {
+    /// Starts the threads with the base's backend or its variant with int8 activations; `None` if the base model is not a causal language model.
+    pub fn start(base: &Arc<BaseModel>, backend: Arc<dyn Backend>, settings: Settings) -> Result<Option<Self>> {
         let Some(kv_cache_shape) = base.kv_cache_shape().filter(|_| base.info().is_causal_lm) else { return Ok(None) };
-        let backend = select_backend(base, settings.activation_quantization)?;
-        let parallelism = if base.is_quantized() { Parallelism::IntraOp } else { Parallelism::InterOp };
+        let is_quantized = base.is_quantized() || !Arc::ptr_eq(&backend, base.backend());
+        let parallelism = if is_quantized { Parallelism::IntraOp } else { Parallelism::InterOp };
         let scheduler = Scheduler::new(&settings, kv_cache_shape.block_bytes());
         let (constraint_bytes, threads) = (settings.constraint_bytes, settings.threads);
         let step_loop = Arc::new(StepLoop::new(base, backend, parallelism, settings, scheduler));
@@ -189,15 +189,4 @@ impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         self.step_loop.lock().end_admission(&self.owner, self.sequence_count);
     }
-}
-
-fn select_backend(base: &BaseModel, activations: ActivationQuantization) -> Result<Arc<dyn Backend>> {
-    let int8_backend = match activations {
-        ActivationQuantization::F32 => return Ok(Arc::clone(base.backend())),
-        ActivationQuantization::Int8 => base.backend().with_int8_activations(),
-    };
-    int8_backend.ok_or_else(|| {
-        let detail = "on a GPU activations are not rounded: leave --activation-quantization int8 out";
-        Error::invalid("conflicting_settings", detail)
-    })
 }

@@ -1,7 +1,5 @@
 //! Settings and counters of text generation.
 
-use espalier_tensor::ActivationQuantization;
-
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Threads that compute.
@@ -16,8 +14,6 @@ pub struct Settings {
     pub max_running_sequences: usize,
     /// Fraction of CPU time reserved for training while jobs run, in `[0, 1)`.
     pub training_cpu_share: f64,
-    /// Whether activations are quantized before they are multiplied with 8- or 4-bit weights.
-    pub activation_quantization: ActivationQuantization,
     /// Bytes of a prompt that are tokenized at most to find that it is too long.
     pub max_text_bytes: usize,
     /// `max_tokens` of requests that leave it out.

@@ -10,7 +10,7 @@ pub use blobs::BlobReservations;
 pub use idempotency::IdempotencyStore;
 pub use webhooks::WebhookStore;
 
-use super::job_changes::JobChangeReceiver;
+use super::changes::ChangeReceiver;
 use super::model::*;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,8 +28,8 @@ pub trait Store: AccessStore + BlobReservations + IdempotencyStore + WebhookStor
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
-    /// Changes of jobs from now on.
-    fn job_changes(&self) -> JobChangeReceiver;
+    /// Changes of jobs and adapters from now on.
+    fn changes(&self) -> ChangeReceiver;
 
     /// Connections of this process.
     fn connections(&self) -> Connections;
@@ -79,6 +79,8 @@ pub trait Store: AccessStore + BlobReservations + IdempotencyStore + WebhookStor
     async fn queue_position(&self, id: Uuid) -> Result<u64>;
     /// Number of jobs of all owners in each status, for every status in the order of [`Status::ALL`].
     async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>>;
+    /// Base models of the owner's adapters and unfinished jobs, by fingerprint.
+    async fn base_usage(&self, owner: &str) -> Result<Vec<BaseUsage>>;
     /// Cancels a queued or paused job at once; requests the cancellation of a running one.
     ///
     /// # Errors
@@ -172,7 +174,7 @@ pub trait Store: AccessStore + BlobReservations + IdempotencyStore + WebhookStor
     /// # Errors
     /// As [`Self::adapter`].
     async fn resolve_adapter(&self, owner: &str, reference: &Reference) -> Result<ResolvedAdapter>;
-    /// Number of times that this process has added or deleted adapters. What it has resolved before may have changed with it.
+    /// Number of times that adapters have changed, as far as this process knows. What it has resolved before may have changed with it.
     fn adapter_changes(&self) -> u64;
     /// Finds an adapter by its id, by its name (the one that the name points to), or by name and version prefix.
     ///

@@ -43,6 +43,15 @@ pub struct AdapterDescription {
     pub provenance: serde_json::Value,
 }
 
+/// Adapters and unfinished jobs of an owner that belong to one base model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUsage {
+    pub fingerprint: String,
+    pub adapters: u64,
+    pub queued_jobs: u64,
+    pub running_jobs: u64,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
     pub id: Uuid,

@@ -6,6 +6,7 @@ use super::database_error::Context;
 use super::dialect::{Dialect, params};
 use super::pagination::Cursor;
 use super::row_codec::{self, DecodeRow};
+use crate::store::changes::Change;
 use crate::store::errors;
 use crate::store::model::{Adapter, PageRequest};
 use espalier_core::error::Result;
@@ -29,8 +30,8 @@ pub async fn replace<D: Dialect>(store: &SqlStore<D>, owner: &str, adapter: Uuid
                    on conflict (adapter_id, grantee) do nothing";
         transaction.execute(sql, params![adapter, grantee]).await.context("sharing an adapter")?;
     }
+    transaction.record_change(Change::Adapters);
     transaction.commit().await?;
-    store.count_adapter_change();
     Ok(())
 }
 

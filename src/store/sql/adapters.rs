@@ -5,6 +5,7 @@ use super::database_error::Context;
 use super::dialect::{Dialect, Row, RowLock, params};
 use super::row_codec::{self, DecodeRow};
 use super::{adapter_names, deleted_owners, owners, pagination};
+use crate::store::changes::Change;
 use crate::store::errors;
 use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference, ResolvedAdapter};
 use espalier_core::error::Result;
@@ -50,8 +51,8 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Resul
     }
     let added = insert_with_name(&mut transaction, adapter).await?;
     deleted_owners::check_owner(&mut transaction, &adapter.owner).await?;
+    transaction.record_change(Change::Adapters);
     transaction.commit().await?;
-    store.count_adapter_change();
     Ok(added)
 }
 
@@ -167,7 +168,7 @@ async fn resolve_name<D: Dialect>(
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
     let adapter = lock_for_deletion(&mut transaction, owner, id).await?;
-    delete_locked(store, transaction, &adapter).await
+    delete_locked(transaction, &adapter).await
 }
 
 /// Deletes an adapter that its name does not point to.
@@ -179,7 +180,7 @@ pub async fn delete_superseded<D: Dialect>(store: &SqlStore<D>, owner: &str, id:
     let adapter = lock_for_deletion(&mut transaction, owner, id).await?;
     match adapter.is_current {
         true => Err(errors::adapter_not_found(&Reference::Id(id))),
-        false => delete_locked(store, transaction, &adapter).await,
+        false => delete_locked(transaction, &adapter).await,
     }
 }
 
@@ -192,11 +193,7 @@ async fn lock_for_deletion<D: Dialect>(transaction: &mut Transaction<D>, owner: 
     find_by_id(transaction, owner, id).await
 }
 
-async fn delete_locked<D: Dialect>(
-    store: &SqlStore<D>,
-    mut transaction: Transaction<D>,
-    adapter: &Adapter,
-) -> Result<Option<String>> {
+async fn delete_locked<D: Dialect>(mut transaction: Transaction<D>, adapter: &Adapter) -> Result<Option<String>> {
     let (owner, id, version) = (&adapter.owner, adapter.id, &adapter.description.version);
     if let Some(job) = unfinished_job_starting_from(&mut transaction, owner, version).await? {
         return Err(errors::adapter_in_use(id, job));
@@ -205,8 +202,8 @@ async fn delete_locked<D: Dialect>(
     delete_row(&mut transaction, id).await?;
     pagination::insert_tombstone(&mut transaction, owner, id, adapter.created_at).await?;
     let is_unreferenced = is_unreferenced(&mut transaction, version).await?;
+    transaction.record_change(Change::Adapters);
     transaction.commit().await?;
-    store.count_adapter_change();
     Ok(is_unreferenced.then(|| version.clone()))
 }
 
@@ -218,8 +215,8 @@ pub async fn activate<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) ->
     lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
     adapter_names::upsert(&mut transaction, owner, name, id).await?;
     let activated = find_by_id(&mut transaction, owner, id).await?;
+    transaction.record_change(Change::Adapters);
     transaction.commit().await?;
-    store.count_adapter_change();
     Ok(activated)
 }
 

@@ -5,24 +5,21 @@ use super::database_error::Context;
 use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
 use super::row_codec::{self, DecodeRow};
-use crate::store::job_changes::{JobChange, JobChangeKind, JobChangeReceiver, JobChanges};
+use crate::store::changes::{Change, ChangeReceiver, Changes};
 use crate::store::model::Connections;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::{SqlSafeStr, SqlStr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
-use uuid::Uuid;
 
 /// Store in a database of one dialect.
 pub struct SqlStore<D: Dialect> {
     dialect: D,
-    adapter_changes: AtomicU64,
-    job_changes: JobChanges,
+    changes: Changes,
     /// Receives the changes of other processes; `None` if the database does not send them.
     listener: Option<JoinHandle<()>>,
 }
@@ -39,30 +36,24 @@ impl<D: Dialect> Drop for SqlStore<D> {
 pub struct Transaction<D: Dialect> {
     inner: sqlx::Transaction<'static, D::Database>,
     /// Sent when the transaction is committed.
-    changes: Vec<JobChange>,
-    job_changes: JobChanges,
+    recorded: Vec<Change>,
+    changes: Changes,
 }
 
 impl<D: Dialect> SqlStore<D> {
     /// Call it on a tokio runtime.
     pub fn new(dialect: D) -> Self {
-        let job_changes = JobChanges::default();
-        let listener = dialect.start_listener(job_changes.clone());
-        Self { dialect, adapter_changes: AtomicU64::new(0), job_changes, listener }
+        let changes = Changes::default();
+        let listener = dialect.start_listener(changes.clone());
+        Self { dialect, changes, listener }
     }
 
-    pub fn job_changes(&self) -> JobChangeReceiver {
-        self.job_changes.subscribe()
+    pub fn changes(&self) -> ChangeReceiver {
+        self.changes.subscribe()
     }
 
-    /// Number of calls of [`Self::count_adapter_change`].
     pub fn adapter_changes(&self) -> u64 {
-        self.adapter_changes.load(Ordering::Acquire)
-    }
-
-    /// Counts a committed addition or deletion of adapters.
-    pub fn count_adapter_change(&self) {
-        self.adapter_changes.fetch_add(1, Ordering::Release);
+        self.changes.adapter_changes()
     }
 
     pub fn connections(&self) -> Connections {
@@ -78,7 +69,7 @@ impl<D: Dialect> SqlStore<D> {
     pub async fn begin(&self) -> Result<Transaction<D>> {
         let begin = self.dialect.begin().instrument(statement_span("begin"));
         let inner = begin.await.context("beginning to write to the database")?;
-        Ok(Transaction { inner, changes: Vec::new(), job_changes: self.job_changes.clone() })
+        Ok(Transaction { inner, recorded: Vec::new(), changes: self.changes.clone() })
     }
 
     pub async fn fetch_optional(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
@@ -218,21 +209,20 @@ impl<D: Dialect> Transaction<D> {
 
     /// Commits, and tells the processes that wait for the recorded changes.
     pub async fn commit(mut self) -> Result<()> {
-        if !self.changes.is_empty() {
-            let notify = D::notify(&mut self.inner, &self.changes);
-            notify.instrument(statement_span("notify")).await.context("announcing the changes of jobs")?;
+        if !self.recorded.is_empty() {
+            let notify = D::notify(&mut self.inner, &self.recorded);
+            notify.instrument(statement_span("notify")).await.context("announcing changes")?;
         }
         let commit = self.inner.commit().instrument(statement_span("commit"));
         commit.await.context("committing to the database")?;
-        self.changes.iter().for_each(|change| self.job_changes.send(*change));
+        self.recorded.iter().for_each(|change| self.changes.send(*change));
         Ok(())
     }
 
     /// Records a change that is announced when the transaction is committed.
-    pub fn record_change(&mut self, job: Uuid, kind: JobChangeKind) {
-        let change = JobChange { job, kind };
-        if !self.changes.contains(&change) {
-            self.changes.push(change);
+    pub fn record_change(&mut self, change: Change) {
+        if !self.recorded.contains(&change) {
+            self.recorded.push(change);
         }
     }
 }

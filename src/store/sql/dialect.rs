@@ -1,7 +1,7 @@
 //! What differs between the two databases: connections, locks, the clock's resolution and the encoding of parameters.
 
 use super::row_codec::DecodeRow;
-use crate::store::job_changes::{JobChange, JobChanges};
+use crate::store::changes::{Change, Changes};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -53,10 +53,10 @@ pub trait Dialect: Send + Sync + Sized + 'static {
 
     /// Announces changes of jobs to the listeners of other processes when the transaction is committed. A dialect without listeners does
     /// nothing.
-    async fn notify(connection: &mut Connection<Self>, changes: &[JobChange]) -> sqlx::Result<()>;
+    async fn notify(connection: &mut Connection<Self>, changes: &[Change]) -> sqlx::Result<()>;
 
     /// Starts a task that receives the changes of other processes; `None` for a dialect without listeners.
-    fn start_listener(&self, changes: JobChanges) -> Option<JoinHandle<()>>;
+    fn start_listener(&self, changes: Changes) -> Option<JoinHandle<()>>;
 
     /// Returns the space of deleted rows to the file system, in steps that block no writer for long. A dialect that does it by
     /// itself does nothing.

@@ -7,7 +7,7 @@ use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, Param, params};
 use super::row_codec::{self, encode_metrics_event, to_sql_integer};
-use crate::store::job_changes::JobChangeKind;
+use crate::store::changes::Change;
 use crate::store::model::Event;
 use espalier_core::error::Result;
 use espalier_core::training::MetricsRow;
@@ -30,7 +30,7 @@ pub async fn insert_status<D: Dialect>(
     let sql = "insert into events (job_id, sequence, kind, data, created_at)
                values ($1, $2, 'status', $3, (select now from db_now))";
     transaction.execute(sql, params![job, sequence, data]).await.context("adding a status event")?;
-    transaction.record_change(job, JobChangeKind::Event);
+    transaction.record_change(Change::JobEvent(job));
     Ok(())
 }
 
@@ -46,7 +46,7 @@ pub async fn insert_metrics<D: Dialect>(
     for (sequences, rows) in sequences.chunks(ROWS_PER_STATEMENT).zip(rows.chunks(ROWS_PER_STATEMENT)) {
         insert_metrics_chunk(transaction, job, sequences, rows).await?;
     }
-    transaction.record_change(job, JobChangeKind::Event);
+    transaction.record_change(Change::JobEvent(job));
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow, JobJsonColumns};
 use super::{adapters, datasets, deleted_owners, events, pagination, turns, webhook_deliveries};
+use crate::store::changes::Change;
 use crate::store::errors;
-use crate::store::job_changes::JobChangeKind;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
 use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status, WebhookEvent};
 use espalier_core::error::Result;
@@ -50,7 +50,7 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, job: &NewJob, max_queued: u64)
     turns::add_owner(&mut transaction, &job.owner).await?;
     insert(&mut transaction, job, &json).await?;
     events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
-    transaction.record_change(job.id, JobChangeKind::Queued);
+    transaction.record_change(Change::JobQueued(job.id));
     deleted_owners::check_owner(&mut transaction, &job.owner).await?;
     let added = find_by_id(&mut transaction, job.id).await?;
     transaction.commit().await?;
@@ -149,7 +149,7 @@ pub async fn apply_transition<D: Dialect>(
     let event = job_state_machine::status_event(state.attempt, transition);
     events::insert_status(transaction, state.id, sequence, &event).await?;
     if transition.status == Status::Queued {
-        transaction.record_change(state.id, JobChangeKind::Queued);
+        transaction.record_change(Change::JobQueued(state.id));
     }
     if let Some(event) = WebhookEvent::of_status(transition.status)
         && webhook_deliveries::has_webhooks(transaction, state.id).await?
@@ -283,7 +283,7 @@ async fn set_requested_action<D: Dialect>(
     let sql = "update jobs set requested_action = $3 where id = $1 and lease_epoch = $2 and status = 'running'";
     let params = params![state.id, state.lease_epoch, action.map(RequestedAction::as_str)];
     transaction.execute(sql, params).await.context("writing the requested action of a job")?;
-    transaction.record_change(state.id, JobChangeKind::ActionRequested);
+    transaction.record_change(Change::JobActionRequested(state.id));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::dialect::{Dialect, RowLock, params};
 use super::jobs::{self, select_job_states};
 use super::row_codec::{self, DecodeRow};
 use super::{adapters, events, idempotency};
+use crate::store::changes::Change;
 use crate::store::errors;
 use crate::store::job_state_machine::{JobState, Transition};
 use crate::store::model::{Adapter, Lease, NewAdapter, RequestedAction};
@@ -82,8 +83,8 @@ pub async fn publish<D: Dialect>(
     let state = lock_leased_job(&mut transaction, lease).await?;
     let published = adapters::insert_with_name(&mut transaction, adapter).await?;
     jobs::apply_transition(&mut transaction, &state, &state.succeed(adapter.id, metrics)).await?;
+    transaction.record_change(Change::Adapters);
     transaction.commit().await?;
-    store.count_adapter_change();
     Ok(published)
 }
 

@@ -17,6 +17,7 @@ mod adapter_shares;
 mod adapters;
 mod api_keys;
 mod audit;
+mod base_usage;
 mod batch;
 mod blob_reservations;
 mod claims;
@@ -43,7 +44,7 @@ mod webhooks;
 use super::interface::Store;
 use super::job_state_machine;
 use super::model::*;
-use crate::store::job_changes::JobChangeReceiver;
+use crate::store::changes::ChangeReceiver;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use connection::SqlStore;
@@ -60,8 +61,8 @@ impl<D: Dialect> Store for SqlStore<D> {
         D::NAME
     }
 
-    fn job_changes(&self) -> JobChangeReceiver {
-        self.job_changes()
+    fn changes(&self) -> ChangeReceiver {
+        self.changes()
     }
 
     fn connections(&self) -> Connections {
@@ -118,6 +119,10 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>> {
         jobs::count_by_status(self).await
+    }
+
+    async fn base_usage(&self, owner: &str) -> Result<Vec<BaseUsage>> {
+        base_usage::of_owner(self, owner).await
     }
 
     async fn cancel_job(&self, owner: &str, id: Uuid) -> Result<Job> {

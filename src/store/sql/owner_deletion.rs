@@ -6,6 +6,7 @@ use super::database_error::Context;
 use super::dialect::{Dialect, Row, params};
 use super::row_codec::{self, DecodeRow};
 use super::{access_version, adapters, datasets, jobs, retention};
+use crate::store::changes::Change;
 use crate::store::errors;
 use crate::store::model::{DeletedFile, DeletedOwnerRows};
 use espalier_core::error::Result;
@@ -109,7 +110,7 @@ pub async fn delete_rows<D: Dialect>(store: &SqlStore<D>, owner: &str) -> Result
     }
     access_version::raise(batch.transaction().await?).await?;
     delete_adapters(&mut batch, owner, &mut deleted).await?;
-    store.count_adapter_change();
+    batch.transaction().await?.record_change(Change::Adapters);
     delete_jobs(&mut batch, owner, &mut deleted).await?;
     delete_datasets(&mut batch, owner, &mut deleted).await?;
     batch.commit().await?;

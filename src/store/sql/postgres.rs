@@ -5,7 +5,7 @@ use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::postgres_pooler;
 use super::row_codec::{DecodeRow, get};
-use crate::store::job_changes::{JobChange, JobChanges};
+use crate::store::changes::{Change, Changes};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -27,8 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for getting a connection, while all are in use or while the server does not answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Channel of the changes of jobs.
-const JOBS_CHANNEL: &str = "espalier_jobs";
+/// Channel of changes. Its name is from when only jobs were announced.
+const CHANNEL: &str = "espalier_jobs";
 
 /// Key of the lock that processes behind a pooler hold while they migrate the database.
 const MIGRATION_LOCK: i64 = 0x65_7370_616c;
@@ -117,16 +117,16 @@ impl Dialect for Postgres {
         Self::execute(connection, sql.into_sql_str(), &[]).await.map(|_| ())
     }
 
-    async fn notify(connection: &mut Connection<Self>, changes: &[JobChange]) -> sqlx::Result<()> {
+    async fn notify(connection: &mut Connection<Self>, changes: &[Change]) -> sqlx::Result<()> {
         for change in changes {
             let text = change.to_string();
-            let params = [Param::from(JOBS_CHANNEL), Param::from(&text)];
+            let params = [Param::from(CHANNEL), Param::from(&text)];
             Self::execute(connection, "select pg_notify($1, $2)".into_sql_str(), &params).await?;
         }
         Ok(())
     }
 
-    fn start_listener(&self, changes: JobChanges) -> Option<JoinHandle<()>> {
+    fn start_listener(&self, changes: Changes) -> Option<JoinHandle<()>> {
         if self.is_pooled {
             return None;
         }
@@ -134,7 +134,7 @@ impl Dialect for Postgres {
         Some(tokio::spawn(async move {
             loop {
                 let Err(error) = listen(&options, &changes).await;
-                tracing::debug!(%error, "changes of jobs by other processes are polled for until the database answers");
+                tracing::debug!(%error, "changes by other processes are polled for until the database answers");
                 tokio::time::sleep(LISTENER_BACKOFF).await;
             }
         }))
@@ -269,11 +269,11 @@ impl DecodeRow for PgRow {
 }
 
 /// Receives changes over a connection of its own.
-async fn listen(options: &PgConnectOptions, changes: &JobChanges) -> sqlx::Result<Infallible> {
+async fn listen(options: &PgConnectOptions, changes: &Changes) -> sqlx::Result<Infallible> {
     let pool =
         PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(JOBS_CHANNEL).await?;
+    listener.listen(CHANNEL).await?;
     loop {
         // What was announced before this connection, or while it was lost, is not received.
         changes.send_lagged();

@@ -4,7 +4,7 @@ use super::connection;
 use super::database_error::{Context, is_sqlite_busy};
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
-use crate::store::job_changes::{JobChange, JobChanges};
+use crate::store::changes::{Change, Changes};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -93,11 +93,11 @@ impl Dialect for Sqlite {
         Ok(())
     }
 
-    async fn notify(_connection: &mut Connection<Self>, _changes: &[JobChange]) -> sqlx::Result<()> {
+    async fn notify(_connection: &mut Connection<Self>, _changes: &[Change]) -> sqlx::Result<()> {
         Ok(())
     }
 
-    fn start_listener(&self, _changes: JobChanges) -> Option<JoinHandle<()>> {
+    fn start_listener(&self, _changes: Changes) -> Option<JoinHandle<()>> {
         None
     }
 

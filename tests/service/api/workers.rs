@@ -243,6 +243,20 @@ fn a_job_waits_for_a_worker_with_its_base() {
     assert_eq!((&seen_here["status"], &seen_here["waiting_for"]), (&json!("queued"), &Value::Null));
     let wanted = json!({"base": base["fingerprint"], "kernels": base["kernels"]});
     assert_eq!((&seen_there["status"], &seen_there["waiting_for"]), (&json!("queued"), &wanted));
+    let bases = |app: &ServerProcess| app.get("/bases").json()["data"].clone();
+    let used = |of: &Value, adapters, queued| json!({"fingerprint": of["fingerprint"], "adapters": adapters, "queued_jobs": queued, "running_jobs": 0});
+    let other_base = other_api.get("/base").json();
+    for (app, [first, second]) in [
+        (&api, [(&base, used(&base, 0, 1)), (&other_base, used(&other_base, 1, 0))]),
+        (&other_api, [(&other_base, used(&other_base, 1, 0)), (&base, used(&base, 0, 1))]),
+    ] {
+        let mut expected = [first.1, second.1];
+        expected[0]["served"] = json!(true);
+        expected[0]["name"] = first.0["name"].clone();
+        expected[1]["served"] = json!(false);
+        expected[1]["name"] = Value::Null;
+        assert_eq!(bases(app), json!(expected));
+    }
     let worker = cluster.start("worker", &["--poll-interval", "50ms"]);
     assert_eq!(api.wait_for_job(&ours)["status"], "succeeded");
     drop((api, other_api, other_worker, worker));

@@ -3,13 +3,13 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::{EventKind, JobChangeKind};
+use espalier::store::{Change, EventKind};
 use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
 on_both_databases!(
-    changes_of_jobs_are_announced_to_every_store,
+    changes_are_announced_to_every_store,
     events_are_recorded_in_order,
     metrics_row_is_recorded_once,
     duplicate_rows_within_one_call_are_recorded_once,
@@ -115,23 +115,34 @@ async fn concurrent_reader_sees_every_event(db: &Database) {
     assert_eq!(read.len(), 2 + 120 + 1);
 }
 
-async fn changes_of_jobs_are_announced_to_every_store(db: &Database) {
+async fn changes_are_announced_to_every_store(db: &Database) {
     // Another process, where the database sends changes to others.
     let other = if db.backend_name() == "postgres" { db.reconnect().await } else { db.store() };
-    let mut changes = other.job_changes();
+    let mut changes = other.changes();
     // Until the other process listens.
     loop {
         add_job(&**db).await;
-        let queued = changes.changed(|change| change.kind == JobChangeKind::Queued);
+        let queued = changes.changed(|change| matches!(change, Change::JobQueued(_)));
         if tokio::time::timeout(Duration::from_millis(200), queued).await.is_ok() {
             break;
         }
     }
-    let mut changes = other.job_changes();
+    let mut changes = other.changes();
     let job = claim(&**db).await.unwrap().job;
     db.cancel_job(OWNER, job.id).await.unwrap();
-    for kind in [JobChangeKind::Event, JobChangeKind::ActionRequested] {
-        let announced = changes.changed(|change| change.kind == kind && change.job == job.id);
+    for expected in [Change::JobEvent(job.id), Change::JobActionRequested(job.id)] {
+        let announced = changes.changed(|change| change == expected);
         tokio::time::timeout(Duration::from_secs(60), announced).await.expect("the change is announced");
     }
+    // Each adds, activates, shares or deletes an adapter.
+    let first = db.add_adapter(new_adapter(Some("announced"), "a1")).await.unwrap().id;
+    let second = db.add_adapter(new_adapter(Some("announced"), "a2")).await.unwrap().id;
+    db.activate_adapter(OWNER, first).await.unwrap();
+    db.share_adapter(OWNER, first, &["other".to_string()]).await.unwrap();
+    db.delete_adapter(OWNER, second).await.unwrap();
+    for _ in 0..5 {
+        let announced = changes.changed(|change| change == Change::Adapters);
+        tokio::time::timeout(Duration::from_secs(60), announced).await.expect("the change is announced");
+    }
+    assert!(other.adapter_changes() >= 5, "{}", other.adapter_changes());
 }

@@ -14,6 +14,7 @@ use super::tokens::Batch;
 use crate::error::{Error, Result};
 use espalier_tensor::backend::{FrozenLinear, PoolingKind};
 use espalier_tensor::kv_cache::KvCacheShape;
+use espalier_tensor::quant::StoredWeight;
 use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -114,6 +115,16 @@ impl BaseModel {
     pub fn is_quantized(&self) -> bool {
         let sites = self.stack.sites();
         sites.iter().find_map(|info| self.linear_at(info.site)).is_some_and(|linear| linear.is_quantized())
+    }
+
+    /// Builds what a backend of the same device keeps of each linear map beside its weight, so that no request has to.
+    pub fn prepare_linears(&self, backend: &dyn Backend) -> Result<()> {
+        let sites = self.stack.sites();
+        sites.iter().filter_map(|info| self.linear_at(info.site)).for_each(|linear| backend.prepare_linear(linear));
+        if self.info.is_causal_lm {
+            backend.prepare_linear(self.lm_head_linear()?);
+        }
+        Ok(())
     }
 
     /// The frozen linear map at a site; `None` for norms.
@@ -233,7 +244,7 @@ impl BaseModel {
                 Some(linear) => Ok(linear),
                 None => {
                     let words = self.embedding_rows(&(0..self.info.vocabulary_size as u32).collect::<Vec<_>>())?;
-                    Ok(backend.freeze_linear(words, bias)?)
+                    Ok(backend.load_linear(StoredWeight::Dense(words), bias)?)
                 }
             }
         };

@@ -24,7 +24,7 @@ pub struct TokenLosses {
 
 impl TokenLosses {
     pub fn new(base: &BaseModel, tape: &Tape, rows: Var, target_ids: &[u32]) -> Result<Self> {
-        let (kernels, lm_head, hidden) = (base.backend().as_ref(), base.lm_head_linear()?, tape.device_buffer(rows)?);
+        let (kernels, lm_head, hidden) = (tape.backend().as_ref(), base.lm_head_linear()?, tape.device_buffer(rows)?);
         let (mut losses, mut gradients) = (Vec::with_capacity(target_ids.len()), Vec::new());
         for range in chunks(hidden.rows()) {
             let logits = kernels.linear(&kernels.slice_rows(&hidden, range.clone())?, lm_head)?;

@@ -4,6 +4,7 @@
 
 use super::batching::{CachedRows, ForwardInput};
 use super::feature_store::{self, FeatureFile, FeatureFileWriter, FeatureLayout};
+use super::hyperparameters::Precision;
 use super::job::Settings;
 use super::network::Network;
 use super::progress::{Interrupted, ProgressReporter};
@@ -213,7 +214,11 @@ impl FeatureExtractor<'_> {
                 format!("{layer:?} {:?}", self.network.output_head().row_selection)
             }
         };
-        let base = [&self.spec.base, &self.spec.kernels, &layer_name].map(|part| part.as_bytes().to_vec());
+        let kernels = match self.spec.hyperparameters.precision {
+            Precision::F32 => self.spec.kernels.clone(),
+            Precision::Int8 => format!("{} int8", self.spec.kernels),
+        };
+        let base = [&self.spec.base, &kernels, &layer_name].map(|part| part.as_bytes().to_vec());
         let id_bytes = |tokens: &Arc<Tokens>| {
             let all = tokens.ids.iter().chain(&tokens.type_ids).chain(&tokens.target_positions);
             all.flat_map(|id| id.to_le_bytes()).collect()

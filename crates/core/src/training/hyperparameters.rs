@@ -3,9 +3,11 @@
 use crate::adapter::target_modules::TargetModules;
 use crate::adapter::{self, lora};
 use crate::error::FieldError;
-use crate::model::{BaseModelInfo, MIN_SEQUENCE_LENGTH};
+use crate::model::{BaseModel, BaseModelInfo, MIN_SEQUENCE_LENGTH};
 use crate::task::{self, RowSelection, TaskDefaults};
+use espalier_tensor::{Backend, LoraPrecision};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Hyperparameters of a request. Every field is optional; a job shows the resolved values.
@@ -43,6 +45,35 @@ pub struct Hyperparameters {
     /// By default `best`, but `last` where fewer than 30 rows are held out of the dataset: they are too few to compare epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_epoch: Option<PublishedEpoch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+}
+
+/// Precision of the frozen base's products in forward passes. The adapter, the head, the optimizer and all gradients are in `f32`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[default]
+    F32,
+    /// Activations in 8 bits, in blocks of 32, times weights in 8 bits, or in the 4 bits of a GGUF file: faster and less exact. As
+    /// QLoRA (Dettmers et al. 2023) computes with a base in fewer bits.
+    Int8,
+}
+
+impl Precision {
+    /// Backend of forward passes; `None` if the base's has no int8 kernels.
+    pub fn backend(self, base: &BaseModel) -> Option<Arc<dyn Backend>> {
+        match self {
+            Self::F32 => Some(Arc::clone(base.backend())),
+            Self::Int8 => base.backend().with_int8_activations(LoraPrecision::F32),
+        }
+    }
+
+    /// The error of a precision without kernels.
+    pub(super) fn check(self, base: &BaseModel) -> Option<FieldError> {
+        let message = "this server's base is on a GPU, which has no int8 kernels: leave precision out";
+        self.backend(base).is_none().then(|| FieldError::at_pointer("/hyperparameters/precision", message))
+    }
 }
 
 /// Epoch whose weights become the adapter.
@@ -96,6 +127,8 @@ pub struct ResolvedHyperparameters {
     pub early_stopping: Option<EarlyStopping>,
     #[serde(default)]
     pub published_epoch: PublishedEpoch,
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl ResolvedHyperparameters {
@@ -181,6 +214,7 @@ impl Hyperparameters {
             published_epoch: self
                 .published_epoch
                 .unwrap_or_else(|| context.published_epoch(self.early_stopping.as_ref())),
+            precision: self.precision.unwrap_or_default(),
         };
         if self.learning_rate.is_some() && self.learning_rate_multiplier.is_some() {
             let message = "give either learning_rate or learning_rate_multiplier";

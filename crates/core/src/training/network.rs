@@ -3,12 +3,12 @@
 
 use crate::adapter::parameter_builder::ParameterSet;
 use crate::adapter::{BuildContext, ParameterBuilder};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows};
 use crate::task::lm_loss::{self, TOKEN_METRICS_WIDTH};
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective};
 use crate::task::{HeadKind, OutputHead};
-use espalier_tensor::{Parameter, Recording, Tape, Tensor, Var};
+use espalier_tensor::{Backend, Parameter, Recording, Tape, Tensor, Var};
 use std::sync::Arc;
 
 mod forward;
@@ -23,6 +23,8 @@ use forward::ActivationCost;
 /// Adapter and head of a job on its base.
 pub struct Network {
     base: Arc<BaseModel>,
+    /// Backend of forward and backward passes.
+    backend: Arc<dyn Backend>,
     hooks: Box<dyn Hooks>,
     output_head: OutputHead,
     /// Values that evaluation keeps per row.
@@ -47,8 +49,16 @@ pub struct MicroBatchGradients {
 
 impl Network {
     /// Builds the adapter and the head. `parameters` draws or restores their tensors.
+    ///
+    /// # Errors
+    /// `Invalid` (`unsupported_precision`) if the base's backend has no kernels for the precision of the job.
     pub fn build(base: &Arc<BaseModel>, spec: &Spec, mut parameters: ParameterBuilder) -> Result<(Self, ParameterSet)> {
         let info = base.info();
+        let backend = spec.hyperparameters.precision.backend(base).ok_or_else(|| {
+            let detail =
+                "this worker's base is on a GPU, which has no int8 kernels: run the job on a worker without one";
+            Error::invalid("unsupported_precision", detail)
+        })?;
         let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
         let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: spec.tensor_set() };
         let hooks = spec.method.build(&context, &mut parameters)?;
@@ -67,6 +77,7 @@ impl Network {
         Ok((
             Self {
                 base,
+                backend,
                 hooks,
                 output_head,
                 output_width,
@@ -174,7 +185,7 @@ impl Network {
     }
 
     fn tape(&self, parameters: &DeviceParameters, recording: Recording) -> Tape {
-        Tape::new(Arc::clone(self.base.backend()), Arc::clone(parameters), recording)
+        Tape::new(Arc::clone(&self.backend), Arc::clone(parameters), recording)
     }
 
     /// Rows that a forward pass starts from, and the layer that reads them.

@@ -120,7 +120,7 @@ pub fn learning_rate(step: u64, total_steps: u64, hyperparameters: &ResolvedHype
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::hyperparameters::PublishedEpoch;
+    use crate::training::hyperparameters::{Precision, PublishedEpoch};
 
     #[test]
     fn two_updates_agree_with_pytorch() {
@@ -172,6 +172,7 @@ mod tests {
             max_steps: None,
             early_stopping: None,
             published_epoch: PublishedEpoch::default(),
+            precision: Precision::default(),
         };
         (1..=total_steps).map(|step| learning_rate(step, total_steps, &hyperparameters)).collect()
     }

@@ -51,6 +51,15 @@ pub enum Validation {
     Split(Split),
 }
 
+impl Validation {
+    /// The error of a share that is out of range.
+    fn check(&self) -> Option<FieldError> {
+        let Self::Fraction(fraction) = self else { return None };
+        let message = "fraction must be between 0 and 0.5";
+        (!(0.0..=0.5).contains(fraction)).then(|| FieldError::at_pointer("/validation/fraction", message))
+    }
+}
+
 /// Request of a user. Every field is optional.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
@@ -121,11 +130,8 @@ impl Spec {
             held_out_examples,
         };
         let hyperparameters = request.hyperparameters.resolve(context, &mut errors);
-        if let Validation::Fraction(fraction) = validation
-            && !(0.0..=0.5).contains(&fraction)
-        {
-            errors.push(FieldError::at_pointer("/validation/fraction", "fraction must be between 0 and 0.5"));
-        }
+        errors.extend(hyperparameters.precision.check(base));
+        errors.extend(validation.check());
         if let Some(samples) = &request.samples {
             errors.extend(samples.validate(base, &task, method.num_virtual_tokens())?);
         }

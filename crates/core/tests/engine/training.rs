@@ -3,6 +3,7 @@
 use espalier_core::adapter::{self, lora};
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
+use espalier_core::training::hyperparameters::Precision;
 use espalier_core::training::{
     self, Dirs, Hyperparameters, MetricsRow, Outcome, Progress, Settings, Spec, StopReason, TrainingData,
     TrainingResult,
@@ -151,13 +152,24 @@ fn train_until_stopped(
 
 #[test]
 fn interrupted_run_is_bit_identical() {
+    assert_interrupted_equals_uninterrupted(Precision::F32);
+}
+
+#[test]
+fn interrupted_run_in_int8_is_bit_identical() {
+    assert_interrupted_equals_uninterrupted(Precision::Int8);
+}
+
+/// For every task, with two threads in the interrupted run and one in the other.
+fn assert_interrupted_equals_uninterrupted(precision: Precision) {
     let of_all_tasks = espalier_testing::tasks::all_tasks()
         .into_iter()
         .zip([StopReason::LeaseLost, StopReason::Requeue].into_iter().cycle());
+    let hyperparameters = || Hyperparameters { precision: Some(precision), ..hyperparameters() };
     for (task, stop) in of_all_tasks {
         let base = espalier_testing::tasks::base_for_task(&task);
         let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), hyperparameters(), 60);
-        let expected = train_uninterrupted(&base, &spec, &data, 2);
+        let expected = train_uninterrupted(&base, &spec, &data, 1);
         let folder = tempfile::tempdir().unwrap();
         let mut random = SeededRng::new(11, &["interruptions"]);
         let mut attempts = 0;
@@ -171,6 +183,25 @@ fn interrupted_run_is_bit_identical() {
         };
         assert!(attempts > 3, "the run was not interrupted");
         assert_equal(&found, &expected);
+    }
+}
+
+/// The loss after each epoch is that of a run in `f32` but for rounding, and the published weights are others.
+#[test]
+fn a_run_in_int8_is_close_to_one_in_f32() {
+    for task in espalier_testing::tasks::all_tasks() {
+        let base = espalier_testing::tasks::base_for_task(&task);
+        let run = |precision| {
+            let hyperparameters = Hyperparameters { precision: Some(precision), ..hyperparameters() };
+            let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.0), hyperparameters, 60);
+            train_uninterrupted(&base, &spec, &data, 2)
+        };
+        let [exact, rounded] = [Precision::F32, Precision::Int8].map(run);
+        assert_ne!(exact.weights, rounded.weights, "{task:?}");
+        for (exact, rounded) in rows(&exact, "train").zip(rows(&rounded, "train")) {
+            let [exact, rounded] = [exact, rounded].map(|row| row.metrics["loss"].as_f64().unwrap());
+            assert!((exact - rounded).abs() <= 0.1 * exact.abs() + 0.02, "{task:?}: {rounded} instead of {exact}");
+        }
     }
 }
 

@@ -12,13 +12,20 @@ pub struct FrozenLinear {
     pub(crate) bias: Option<Buffer>,
     /// The weight in the layout of the backward pass, built on first use.
     pub(super) transposed: OnceLock<Buffer>,
+    /// The weight in a format with integer kernels, built on first use; `None` for maps that stay in `f32`.
+    pub(super) int8_copy: Option<OnceLock<Buffer>>,
     pub in_features: usize,
     pub out_features: usize,
 }
 
 impl FrozenLinear {
     pub(super) fn new(weight: Buffer, bias: Option<Buffer>, [out_features, in_features]: [usize; 2]) -> Self {
-        Self { weight, bias, transposed: OnceLock::new(), in_features, out_features }
+        Self { weight, bias, transposed: OnceLock::new(), int8_copy: None, in_features, out_features }
+    }
+
+    /// Lets int8 activations multiply a quantized copy of the weight.
+    pub(super) fn with_int8_copy(self) -> Self {
+        Self { int8_copy: Some(OnceLock::new()), ..self }
     }
 
     /// Whether the weight takes fewer than 32 bits per value.

@@ -11,7 +11,7 @@ use super::frozen::{FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind};
 use super::handles::{Buffer, KvBlock, Parameter};
 use crate::error::Result;
 use crate::quant::StoredWeight;
-use crate::{RaggedLayout, Tensor};
+use crate::{LoraPrecision, RaggedLayout, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -107,8 +107,11 @@ pub trait WeightOps {
     fn tie_embeddings(&self, embedding: &FrozenEmbedding, bias: Option<Tensor>) -> Result<Option<FrozenLinear>>;
 
     /// Returns this backend with [`ActivationQuantization::Int8`](crate::ActivationQuantization::Int8), if it has such
-    /// kernels: faster and less exact.
-    fn with_int8_activations(&self) -> Option<Arc<dyn Backend>>;
+    /// kernels: faster and less exact. Maps of [`WeightOps::load_linear`] are multiplied in int8, those of
+    /// [`WeightOps::freeze_linear`] in their own precision.
+    fn with_int8_activations(&self, lora: LoraPrecision) -> Option<Arc<dyn Backend>>;
+    /// Builds what [`Backend::linear`] would build on its first call: the int8 copy of the weight.
+    fn prepare_linear(&self, _linear: &FrozenLinear) {}
 }
 
 /// Per-channel scale and shift, row insertion and row selection. Operations with a `target` and a `range` change those

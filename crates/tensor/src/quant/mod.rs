@@ -44,6 +44,12 @@ impl QuantFormat {
         matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::AffineQ4)
     }
 
+    /// Largest magnitude of the activations' codes in an integer product: the sum of two products has to fit into 16 bits,
+    /// as AVX2 adds them (255 · 63 · 2, or 15 · 127 · 2).
+    pub const fn max_activation_code(self) -> u8 {
+        if self.code_bits() == 8 { 63 } else { 127 }
+    }
+
     /// Weights of a row that share a scale.
     pub const fn values_per_scale(self) -> usize {
         if matches!(self, Self::AffineQ8) { BLOCK_SIZE / 2 } else { BLOCK_SIZE }
@@ -101,7 +107,7 @@ impl QuantFormat {
         }
     }
 
-    pub fn code_bits(self) -> usize {
+    pub const fn code_bits(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 16,
             Self::Q8_0 | Self::AffineQ8 => 8,

@@ -93,6 +93,10 @@ impl Tape {
         }
     }
 
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     pub fn layout(&self, var: Var) -> Arc<RaggedLayout> {
         Arc::clone(&self.values[var.0].layout)
     }

@@ -4,12 +4,13 @@ mod attention;
 mod rotary;
 
 use espalier_tensor::backend::candle::CandleBackend;
-use espalier_tensor::backend::cpu::{CpuBackend, Isa};
+use espalier_tensor::backend::cpu::{CpuBackend, Isa, WeightStorage};
 use espalier_tensor::backend::{
     Activation, AttentionInput, LoraArgs, NormKind, PoolingKind, PrependedRows, SaveForBackward, WeightOps,
 };
+use espalier_tensor::quant::{QuantFormat, StoredWeight};
 use espalier_tensor::seeded_rng::SeededRng;
-use espalier_tensor::{Backend, Buffer, RaggedLayout, Tensor, WeightFormat};
+use espalier_tensor::{Backend, Buffer, LoraPrecision, RaggedLayout, Tensor, WeightFormat};
 
 /// Tolerance relative to the largest value.
 const TOLERANCE: f32 = 2e-5;
@@ -98,6 +99,35 @@ fn frozen_linear_maps() {
             ];
             results.map(|result| under_test.download(&result.unwrap())).to_vec()
         });
+    }
+}
+
+#[test]
+fn int8_activations_change_loaded_maps_a_little_and_frozen_maps_not_at_all() {
+    let mut random = SeededRng::new(1, &["int8"]);
+    let [weight, x] = [[96, 200], [7, 200]].map(|shape| tensor(&mut random, shape));
+    let values = weight.values[..96 * 192].iter();
+    let bytes = values.flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect();
+    let halves = StoredWeight::Quantized { format: QuantFormat::Bf16, shape: [96, 192], bytes };
+    for isa in Isa::available() {
+        let f32 = CpuBackend::with_isa(isa).with_weight_storage(WeightStorage::Native);
+        let int8 = f32.with_int8_activations(LoraPrecision::F32).unwrap();
+        for stored in [StoredWeight::Dense(weight.clone()), halves.clone()] {
+            let x =
+                f32.upload(&Tensor::new([7, stored.shape()[1]], x.values[..7 * stored.shape()[1]].to_vec())).unwrap();
+            let map = f32.load_linear(stored, None).unwrap();
+            let [exact, rounded] = [&f32 as &dyn Backend, int8.as_ref()]
+                .map(|backend| backend.download(&backend.linear(&x, &map).unwrap()).unwrap().values);
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
+            let difference = square(&mut exact.iter().zip(&rounded).map(|(one, other)| one - other));
+            let relative = (difference / square(&mut exact.iter().copied())).sqrt();
+            assert!(relative > 0.0 && relative < 0.02, "{isa:?}: {relative}");
+        }
+        let frozen = f32.freeze_linear(weight.clone(), None).unwrap();
+        let x = f32.upload(&x).unwrap();
+        let [exact, same] = [&f32 as &dyn Backend, int8.as_ref()]
+            .map(|backend| backend.download(&backend.linear(&x, &frozen).unwrap()).unwrap().values);
+        assert_eq!(exact, same);
     }
 }
 

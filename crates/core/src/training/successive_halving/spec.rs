@@ -170,6 +170,7 @@ impl SuccessiveHalvingSpec {
             max_steps,
             early_stopping: first.early_stopping.clone(),
             published_epoch: Some(first.published_epoch),
+            precision: Some(first.precision),
             ..Hyperparameters::default()
         }
     }

@@ -4,7 +4,7 @@ use super::{CandleBackend, CandleResult, CandleTensor};
 use crate::backend::{Backend, Buffer, FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind, WeightOps};
 use crate::error::{Context, Result};
 use crate::quant::StoredWeight;
-use crate::{Tensor, WeightFormat};
+use crate::{LoraPrecision, Tensor, WeightFormat};
 use candle_core::DType;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl WeightOps for CandleBackend {
         Ok(None)
     }
 
-    fn with_int8_activations(&self) -> Option<Arc<dyn Backend>> {
+    fn with_int8_activations(&self, _: LoraPrecision) -> Option<Arc<dyn Backend>> {
         None
     }
 }

@@ -9,7 +9,7 @@ use super::simd::Isa;
 use crate::backend::{Buffer, DeviceBuffer};
 use crate::error::Result;
 use crate::quant::QuantFormat;
-use crate::{ActivationQuantization, Tensor};
+use crate::{ActivationQuantization, LoraPrecision, Tensor};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -19,6 +19,8 @@ pub struct CpuBackend {
     pub(super) isa: Isa,
     pub(super) weight_storage: WeightStorage,
     pub(super) activations: ActivationQuantization,
+    /// Precision of A and B with int8 activations.
+    pub(super) lora: LoraPrecision,
 }
 
 /// Storage of the base model's weights.
@@ -40,7 +42,12 @@ impl CpuBackend {
     }
 
     pub fn with_isa(isa: Isa) -> Self {
-        Self { isa, weight_storage: WeightStorage::F32, activations: ActivationQuantization::F32 }
+        Self {
+            isa,
+            weight_storage: WeightStorage::F32,
+            activations: ActivationQuantization::F32,
+            lora: LoraPrecision::F32,
+        }
     }
 
     pub fn with_weight_storage(self, weight_storage: WeightStorage) -> Self {

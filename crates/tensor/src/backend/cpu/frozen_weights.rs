@@ -8,8 +8,8 @@ use super::quant::{ColumnSlice, QuantizedActivations, QuantizedWeight};
 use super::threads::with_current_pool;
 use crate::backend::{Backend, Buffer, FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind, WeightOps};
 use crate::error::Result;
-use crate::quant::StoredWeight;
-use crate::{ActivationQuantization, Tensor};
+use crate::quant::{QuantFormat, StoredWeight};
+use crate::{ActivationQuantization, LoraPrecision, Tensor};
 use std::sync::Arc;
 
 impl WeightOps for CpuBackend {
@@ -33,13 +33,14 @@ impl WeightOps for CpuBackend {
 
     fn load_linear(&self, weight: StoredWeight, bias: Option<Tensor>) -> Result<FrozenLinear> {
         let [output, input] = weight.shape();
-        match self.try_quantize(weight) {
-            Err(weight) => self.freeze_linear(weight, bias),
+        let linear = match self.try_quantize(weight) {
+            Err(weight) => self.freeze_linear(weight, bias)?,
             Ok(weight) => {
                 let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
-                Ok(FrozenLinear::new(weight, bias, [output, input]))
+                FrozenLinear::new(weight, bias, [output, input])
             }
-        }
+        };
+        Ok(linear.with_int8_copy())
     }
 
     fn load_embedding(&self, rows: StoredWeight) -> Result<FrozenEmbedding> {
@@ -50,39 +51,72 @@ impl WeightOps for CpuBackend {
         }
     }
 
-    fn with_int8_activations(&self) -> Option<Arc<dyn Backend>> {
-        Some(Arc::new(Self { activations: ActivationQuantization::Int8, ..*self }))
+    fn with_int8_activations(&self, lora: LoraPrecision) -> Option<Arc<dyn Backend>> {
+        Some(Arc::new(Self { activations: ActivationQuantization::Int8, lora, ..*self }))
+    }
+
+    fn prepare_linear(&self, linear: &FrozenLinear) {
+        self.int8_weight(linear);
     }
 
     fn tie_embeddings(&self, table: &FrozenEmbedding, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
         let Some(weight) = table.weight.as_quantized() else { return Ok(None) };
         let shape = [weight.out_features(), weight.in_features()];
         let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
-        Ok(Some(FrozenLinear::new(table.weight.clone(), bias, shape)))
+        Ok(Some(FrozenLinear::new(table.weight.clone(), bias, shape).with_int8_copy()))
     }
 }
 
 impl CpuBackend {
-    /// Product with a quantized weight, split over the active intra-op threads if there are any.
+    /// The weight that int8 activations multiply: the map's own, or its copy in Q8_0, which the first call builds. `None`
+    /// if activations or the map stay in `f32`.
+    pub(super) fn int8_weight<'a>(&self, linear: &'a FrozenLinear) -> Option<&'a QuantizedWeight> {
+        if self.activations == ActivationQuantization::F32 {
+            return None;
+        }
+        match linear.weight.as_quantized() {
+            Some(weight) if weight.format().supports_integer_dot() => Some(weight),
+            _ => linear.int8_copy.as_ref()?.get_or_init(|| Buffer::new(quantize_to_q8_0(linear))).as_quantized(),
+        }
+    }
+
+    /// Product with int8 activations.
+    pub(super) fn int8_linear(&self, input: &Matrix, weight: &QuantizedWeight, init: AccumulatorInit) -> Buffer {
+        let isa = self.isa;
+        let quantized = QuantizedActivations::new(isa, input.as_slice(), weight.in_features(), weight.format());
+        multiply_columns(input.rows(), weight, |out| weight.multiply_int8(isa, &quantized, init, out))
+    }
+
+    /// Product of `f32` activations with a quantized weight.
     pub(super) fn quantized_linear(&self, input: &Matrix, weight: &QuantizedWeight, init: AccumulatorInit) -> Buffer {
-        let (rows, isa) = (input.rows(), self.isa);
-        let mut buf = MatrixBuf::new(rows, weight.out_features());
-        let mut out = ColumnSlice::new(buf.as_mut_slice(), rows, weight.out_features());
-        let quantized_input = (self.activations == ActivationQuantization::Int8
-            && weight.format().supports_integer_dot())
-        .then(|| QuantizedActivations::new(isa, input.as_slice(), weight.in_features()));
-        let multiply = |out: &mut ColumnSlice| match &quantized_input {
-            Some(quantized) => weight.multiply_int8(isa, quantized, init, out),
-            None => weight.multiply(isa, input.as_slice(), init, out),
-        };
-        with_current_pool(|pool| match pool {
-            Some(pool) => weight.parallel_columns(pool, out, multiply),
-            None => multiply(&mut out),
-        });
-        buffer_from_matrix_buf(buf)
+        multiply_columns(input.rows(), weight, |out| weight.multiply(self.isa, input.as_slice(), init, out))
     }
 }
 
+/// Computes all columns of a product, split over the active intra-op threads if there are any.
+fn multiply_columns(rows: usize, weight: &QuantizedWeight, multiply: impl Fn(&mut ColumnSlice) + Sync) -> Buffer {
+    let mut buf = MatrixBuf::new(rows, weight.out_features());
+    let mut out = ColumnSlice::new(buf.as_mut_slice(), rows, weight.out_features());
+    with_current_pool(|pool| match pool {
+        Some(pool) => weight.parallel_columns(pool, out, multiply),
+        None => multiply(&mut out),
+    });
+    buffer_from_matrix_buf(buf)
+}
+
+/// Quantizes a map's weight row by row.
+fn quantize_to_q8_0(linear: &FrozenLinear) -> QuantizedWeight {
+    let mut copy = QuantizedWeight::new(QuantFormat::Q8_0, linear.out_features, linear.in_features);
+    let mut values = vec![0.0; linear.in_features];
+    for row in 0..linear.out_features {
+        match linear.weight.as_quantized() {
+            Some(weight) => weight.dequantize_row(row, &mut values),
+            None => packing::unpack_row(linear.weight.as_matrix(), row, &mut values),
+        }
+        copy.quantize_row(row, &values);
+    }
+    copy
+}
 /// Copies one row of an embedding table, dequantized.
 pub fn embedding_row(table: &FrozenEmbedding, id: u32, out: &mut [f32]) {
     match table.weight.as_quantized() {

@@ -90,6 +90,9 @@ impl Backend for CpuBackend {
             .bias
             .as_ref()
             .map_or(AccumulatorInit::Zero, |bias| AccumulatorInit::Bias(bias.as_matrix().as_padded_slice()));
+        if let Some(weight) = self.int8_weight(linear) {
+            return Ok(self.int8_linear(input, weight, init));
+        }
         if let Some(weight) = linear.weight.as_quantized() {
             return Ok(self.quantized_linear(input, weight, init));
         }

@@ -22,6 +22,12 @@ pub fn pack_rows_into<'a>(panels: &mut [f32], k: usize, rows: impl Iterator<Item
     }
 }
 
+/// Reads one row of W from its panels for `x·Wᵀ`.
+pub fn unpack_row(panels: &Matrix, row: usize, out: &mut [f32]) {
+    let panel = panels.row(row / LANES);
+    out.iter_mut().zip(panel[row % LANES..].iter().step_by(LANES)).for_each(|(dst, src)| *dst = *src);
+}
+
 /// Packs W for `dY·W`, from its panels for `x·Wᵀ`, W `(output, input)`.
 pub fn transpose_packed(panels: &Matrix, out_features: usize, in_features: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(in_features.div_ceil(LANES), out_features * LANES);
@@ -57,7 +63,10 @@ mod tests {
             let weight: Vec<f32> = (0..rows * k).map(|_| random.standard_normal()).collect();
             let panels = pack_rows(&weight, rows, k);
             let transposed_panels = transpose_packed(&panels, rows, k);
+            let mut unpacked = vec![0.0; k];
             for row in 0..rows {
+                unpack_row(&panels, row, &mut unpacked);
+                assert_eq!(unpacked, weight[row * k..][..k]);
                 for column in 0..k {
                     let expected = weight[row * k + column];
                     assert_eq!(panels.row(row / LANES)[column * LANES + row % LANES], expected);

@@ -1,6 +1,6 @@
 //! Low-rank updates, forward and backward.
 //!
-//! With int8 activations A and B are int8, too ([`int8_matrix`]). A row's result does not depend on the other rows of
+//! With [`LoraPrecision::Int8`] A and B are int8 ([`int8_matrix`]). A row's result does not depend on the other rows of
 //! the batch.
 
 mod gemv;
@@ -11,7 +11,7 @@ use super::gemm::{AccumulatorInit, Lhs, Rhs};
 use super::matrix::MatrixBuf;
 use super::packing;
 use super::simd::SimdElement;
-use crate::ActivationQuantization;
+use crate::LoraPrecision;
 use crate::backend::{Backend, Buffer, ChannelOps, LoraArgs, LoraGradients, LoraOps, Parameter};
 use crate::error::Result;
 use gemv::{BatchedLoraGemv, LoraGemv};
@@ -23,7 +23,7 @@ impl LoraOps for CpuBackend {
         let LoraArgs { input, a, b, scale } = update;
         let (input, rank, output) = (input.as_matrix(), a.as_cpu().value.width(), b.as_cpu().value.width());
         let (down_shape, up_shape) = ([input.rows(), input.width(), rank], [input.rows(), rank, output]);
-        if self.quantizes_activations() {
+        if self.quantizes_lora() {
             let [a, b] = int8_pair(a, b);
             let [dequantized_a, dequantized_b] = [a, b].map(|side| side.dequantize_unscaled(self.isa));
             let projected = self.gemm(
@@ -62,7 +62,7 @@ impl LoraOps for CpuBackend {
         for (range, update) in updates.iter().filter(|(range, _)| range.len() > 1) {
             accumulator = self.lora_add(accumulator, range.clone(), *update)?.0;
         }
-        Ok(match self.quantizes_activations() {
+        Ok(match self.quantizes_lora() {
             true => self.lora_add_single_rows(accumulator, updates, |update| {
                 let [a, b] = int8_pair(update.a, update.b);
                 ([a.as_rhs(), b.as_rhs()], Some([a.rank_scales(), b.rank_scales()]))
@@ -74,7 +74,7 @@ impl LoraOps for CpuBackend {
     }
 
     fn prepack_lora(&self, a: &Parameter, b: &Parameter) -> u64 {
-        match self.quantizes_activations() {
+        match self.quantizes_lora() {
             true => int8_pair(a, b).iter().map(|side| side.size_bytes()).sum(),
             false => 0,
         }
@@ -138,8 +138,8 @@ fn int8_pair<'a>(a: &'a Parameter, b: &'a Parameter) -> [&'a Int8Matrix; 2] {
 
 impl CpuBackend {
     /// Whether A and B are read in int8.
-    fn quantizes_activations(&self) -> bool {
-        self.activations == ActivationQuantization::Int8
+    fn quantizes_lora(&self) -> bool {
+        self.lora == LoraPrecision::Int8
     }
 
     /// Adds the updates that have a single row. `load_pair` returns A, B and their rank scales.
@@ -182,11 +182,11 @@ mod tests {
     #[test]
     fn a_row_has_the_same_bits_alone_batched_and_among_rows() {
         let (input, output) = (37, 150);
-        for (isa, activations) in Isa::available()
+        for (isa, lora) in Isa::available()
             .into_iter()
-            .flat_map(|isa| [ActivationQuantization::F32, ActivationQuantization::Int8].map(|how| (isa, how)))
+            .flat_map(|isa| [LoraPrecision::F32, LoraPrecision::Int8].map(|lora| (isa, lora)))
         {
-            let cpu = CpuBackend { activations, ..CpuBackend::with_isa(isa) };
+            let cpu = CpuBackend { lora, ..CpuBackend::with_isa(isa) };
             for ranks in [&[16][..], &[1, 5], &[8, 8, 17], &[16, 4, 16, 4, 33, 16, 16], &[16; 13]] {
                 let mut random = SeededRng::new(7, &["ranks", &ranks.len().to_string()]);
                 let (x, start) =
@@ -220,14 +220,14 @@ mod tests {
         let mut random = SeededRng::new(8, &["bytes"]);
         let [a, b] = [[16, 200], [90, 16]].map(|shape| tensor(&mut random, shape));
         let x = tensor(&mut random, [3, 200]);
-        let run_with = |activations| {
-            let cpu = CpuBackend { activations, ..CpuBackend::detect() };
+        let run_with = |lora| {
+            let cpu = CpuBackend { lora, ..CpuBackend::detect() };
             let pair = cpu.upload_parameters(&[a.clone(), b.clone()]).unwrap();
             let (x, start) = (cpu.upload(&x).unwrap(), buffer_from_matrix_buf(MatrixBuf::zeros(3, 90)));
             let update = LoraArgs { input: &x, a: &pair[0], b: &pair[1], scale: 1.0 };
             cpu.lora_add(start, 0..3, update).unwrap().0.as_matrix().as_slice().to_vec()
         };
-        let (exact, approximate) = (run_with(ActivationQuantization::F32), run_with(ActivationQuantization::Int8));
+        let (exact, approximate) = (run_with(LoraPrecision::F32), run_with(LoraPrecision::Int8));
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>().sqrt();
         let error = length(&mut exact.iter().zip(&approximate).map(|(one, other)| one - other));
         let relative = error / length(&mut exact.iter().copied());

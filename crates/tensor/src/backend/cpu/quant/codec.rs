@@ -269,42 +269,56 @@ impl QuantCodec for AffineQ8 {
 /// As for [`QuantCodec`], but called from `Isa::run_int8_dot`.
 #[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait IntegerDot: QuantCodec {
+    /// Whether a block has a minimum that is added to every value. Without one, a value is its code minus the zero point.
+    const HAS_MINIMUM: bool;
+    /// Binary logarithm of the zero point.
+    const ZERO_POINT_BITS: u32;
+
     /// Adds to each lane of `sums` the products of its codes with the bytes at `lhs`, one per step of the load.
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
-    /// Factor of a code, and the offset added to it.
-    unsafe fn scale_and_offset<L: Simd>(scales: Self::Scales<L>) -> (L, L);
+    /// Factor of the sums, and the minimum if the format has one.
+    unsafe fn scale_and_minimum<L: Simd>(scales: Self::Scales<L>) -> (L, L);
 }
 
 impl IntegerDot for Q8_0 {
+    const HAS_MINIMUM: bool = false;
+    const ZERO_POINT_BITS: u32 = 7;
+
     #[inline(always)]
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: L::U32x16, lhs: *const i8) -> L::U32x16 {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe { L::dot_u8_i8::<8>(sums, packed, lhs) }
+        // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from `run_int8_dot`.
+        unsafe { L::dot_u8_i8(sums, packed, lhs) }
     }
 
     #[inline(always)]
-    unsafe fn scale_and_offset<L: Simd>(scales: (L, L)) -> (L, L) {
+    unsafe fn scale_and_minimum<L: Simd>(scales: (L, L)) -> (L, L) {
         scales
     }
 }
 
 macro_rules! impl_integer_dot_for_nibbles {
-    ($($format:ty)+) => {$(
+    ($($format:ty, has_minimum: $has_minimum:literal;)+) => {$(
         impl IntegerDot for $format {
+            const HAS_MINIMUM: bool = $has_minimum;
+            const ZERO_POINT_BITS: u32 = 3;
+
             #[inline(always)]
             unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: (L::U32x16, L::U32x16), lhs: *const i8) -> L::U32x16 {
-                // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the
-                // CPU supports the instructions of `L`.
-                unsafe { L::dot_u8_i8::<4>(L::dot_u8_i8::<4>(sums, packed.0, lhs), packed.1, lhs.wrapping_add(4)) }
+                // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from
+                // `run_int8_dot`.
+                unsafe { L::dot_u8_i8(L::dot_u8_i8(sums, packed.0, lhs), packed.1, lhs.wrapping_add(4)) }
             }
 
             #[inline(always)]
-            unsafe fn scale_and_offset<L: Simd>(scales: (L, L)) -> (L, L) {
+            unsafe fn scale_and_minimum<L: Simd>(scales: (L, L)) -> (L, L) {
                 scales
             }
         }
     )+};
 }
 
-impl_integer_dot_for_nibbles!(Q4_0 Q4_1 AffineQ4);
+impl_integer_dot_for_nibbles! {
+    Q4_0, has_minimum: false;
+    Q4_1, has_minimum: true;
+    AffineQ4, has_minimum: true;
+}

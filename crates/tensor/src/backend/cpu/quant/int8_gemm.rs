@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::activations::QuantizedActivations;
+use super::activations::{LhsBlock, QuantizedActivations};
 use super::codec::IntegerDot;
 use super::column_slice::ColumnSlice;
 use super::weight::QuantizedWeight;
@@ -15,6 +15,10 @@ use crate::backend::cpu::micro_tile::dispatch_tile_rows;
 use crate::backend::cpu::simd::{LANES, Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
 use std::marker::PhantomData;
+
+/// Rows of a tile. With AVX-512 the sums of a tile fit into the registers: with more rows they would be stored after each block. AVX2
+/// stores them anyway, and reads a block's weights once for all rows.
+const MAX_TILE_ROWS: usize = 6;
 
 /// `out[row, column] = init + Σ activations[row, k] · weight[column, k]`
 pub struct Int8Gemm<'a, 'b, F> {
@@ -45,18 +49,16 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
             assert!(columns.end <= bias.len(), "the bias holds every column");
         }
         let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
-        // As many rows as fit into the registers.
-        let max_rows = if L::TILE_PANELS > 1 { 6 } else { 2 };
         while strip < end {
             let mut row = 0;
             while row < rows {
                 // Tiles of nearly equal size.
-                let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(max_rows));
+                let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(MAX_TILE_ROWS));
                 // SAFETY: the strip starts within this slice's columns, the tile's rows exist, and the operands were checked
                 // above; `run_int8_dot` runs this on CPUs that support `L`.
                 unsafe {
                     dispatch_tile_rows!(
-                        tile_rows, max_rows, (self.run_tile)[L](strip, row),
+                        tile_rows, MAX_TILE_ROWS, (self.run_tile)[L](strip, row),
                         1 => Int8Rows1<L>, 2 => Int8Rows2<L>, 3 => Int8Rows3<L>,
                         4 => Int8Rows4<L>, 5 => Int8Rows5<L>, 6 => Int8Rows6<L>,
                     );
@@ -77,8 +79,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
         let (column, blocks) = (strip * STRIP_COLUMNS, self.activations.blocks_per_row());
         let columns = self.output.columns().end - column;
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
-        let (mut codes, mut scales_and_sums) =
-            (self.activations.codes_ptr(row), self.activations.scales_and_sums_ptr(row));
+        let (mut codes, mut lhs_blocks) = (self.activations.codes_ptr(row), self.activations.blocks_ptr(row));
         // SAFETY: `run` has checked that the bias has every column, the activations every row and the weight every
         // strip; partial accesses stop at the last column. The CPU supports `L`.
         unsafe {
@@ -91,9 +92,10 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
             let mut index = 0;
             while index < blocks {
                 let weight_scales = (
-                    F::scale_and_offset(F::load_scales::<L>(block, 0)),
-                    F::scale_and_offset(F::load_scales::<L>(block, 1)),
+                    F::scale_and_minimum(F::load_scales::<L>(block, 0)),
+                    F::scale_and_minimum(F::load_scales::<L>(block, 1)),
                 );
+                tile = tile.start_block::<F>(lhs_blocks, blocks);
                 let mut prefetch_address = block.wrapping_add(PREFETCH_DISTANCE);
                 let mut scale_line = 0;
                 while scale_line < F::SCALE_LINES {
@@ -111,8 +113,8 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     codes = codes.wrapping_add(F::VALUES_PER_LOAD);
                     group = group.wrapping_add(1);
                 }
-                tile = tile.finish_block(scales_and_sums, blocks, weight_scales);
-                scales_and_sums = scales_and_sums.wrapping_add(1);
+                tile = tile.finish_block::<F>(lhs_blocks, blocks, weight_scales);
+                lhs_blocks = lhs_blocks.wrapping_add(1);
                 block = block.wrapping_add(F::FORMAT.strip_block_bytes());
                 index = index.wrapping_add(1);
             }
@@ -131,11 +133,18 @@ trait Int8Tile<L: Simd>: Copy {
 
     unsafe fn splat_row(sums: (L, L)) -> Self;
     unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self;
+    /// Sets the integer sums to the initial ones of a block.
+    unsafe fn start_block<F: IntegerDot>(self, lhs_blocks: *const LhsBlock, stride: usize) -> Self;
     /// Adds to the integer sums of the current block.
     unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, stride: usize, packed: (F::Packed<L>, F::Packed<L>))
     -> Self;
-    /// Adds the scaled integer sums of the block to the total and resets them.
-    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self;
+    /// Adds the scaled integer sums of the block to the total.
+    unsafe fn finish_block<F: IntegerDot>(
+        self,
+        lhs_blocks: *const LhsBlock,
+        stride: usize,
+        weight_scales: ((L, L), (L, L)),
+    ) -> Self;
     unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize);
 }
 
@@ -163,6 +172,19 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
     }
 
     #[inline(always)]
+    unsafe fn start_block<F: IntegerDot>(self, lhs_blocks: *const LhsBlock, _: usize) -> Self {
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
+        let init = unsafe {
+            match F::HAS_MINIMUM {
+                true => L::splat_i32(0),
+                false => L::splat_i32((*lhs_blocks).negated_code_sum << F::ZERO_POINT_BITS),
+            }
+        };
+        Self { block_sums: (init, init), ..self }
+    }
+
+    #[inline(always)]
     unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, _: usize, packed: (F::Packed<L>, F::Packed<L>)) -> Self {
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
         // are passed to; the CPU supports `L`.
@@ -173,15 +195,27 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
     }
 
     #[inline(always)]
-    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], _: usize, scales: ((L, L), (L, L))) -> Self {
+    unsafe fn finish_block<F: IntegerDot>(
+        self,
+        lhs_blocks: *const LhsBlock,
+        _: usize,
+        weight_scales: ((L, L), (L, L)),
+    ) -> Self {
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
         // are passed to; the CPU supports `L`.
         unsafe {
-            let (scale, sum) =
-                (L::load_splat(scales_and_sums.cast()), L::load_splat(scales_and_sums.cast::<f32>().add(1)));
-            let first = L::i32_to_f32(self.block_sums.0).mul_add(scales.0.0.mul(scale), self.sums.0);
-            let second = L::i32_to_f32(self.block_sums.1).mul_add(scales.1.0.mul(scale), self.sums.1);
-            Self::splat_row((scales.0.1.mul_add(sum, first), scales.1.1.mul_add(sum, second)))
+            let LhsBlock { scale, negated_code_sum } = *lhs_blocks;
+            let splat_scale = L::splat(scale);
+            let first = L::i32_to_f32(self.block_sums.0).mul_add(weight_scales.0.0.mul(splat_scale), self.sums.0);
+            let second = L::i32_to_f32(self.block_sums.1).mul_add(weight_scales.1.0.mul(splat_scale), self.sums.1);
+            let sums = match F::HAS_MINIMUM {
+                false => (first, second),
+                true => {
+                    let lhs_sum = L::splat(scale * -(negated_code_sum as f32));
+                    (weight_scales.0.1.mul_add(lhs_sum, first), weight_scales.1.1.mul_add(lhs_sum, second))
+                }
+            };
+            Self { sums, ..self }
         }
     }
 
@@ -250,12 +284,28 @@ impl<L: Simd, A: Int8Tile<L>, B: Int8Tile<L>> Int8Tile<L> for Int8StackedTile<A,
     }
 
     #[inline(always)]
-    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self {
-        let below = scales_and_sums.wrapping_add(A::ROWS.wrapping_mul(stride));
+    unsafe fn start_block<F: IntegerDot>(self, lhs_blocks: *const LhsBlock, stride: usize) -> Self {
+        let below = lhs_blocks.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
+        unsafe { Self(self.0.start_block::<F>(lhs_blocks, stride), self.1.start_block::<F>(below, stride)) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_block<F: IntegerDot>(
+        self,
+        lhs_blocks: *const LhsBlock,
+        stride: usize,
+        weight_scales: ((L, L), (L, L)),
+    ) -> Self {
+        let below = lhs_blocks.wrapping_add(A::ROWS.wrapping_mul(stride));
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
         // are passed to; the CPU supports `L`.
         unsafe {
-            Self(self.0.finish_block(scales_and_sums, stride, scales), self.1.finish_block(below, stride, scales))
+            Self(
+                self.0.finish_block::<F>(lhs_blocks, stride, weight_scales),
+                self.1.finish_block::<F>(below, stride, weight_scales),
+            )
         }
     }
 

@@ -267,20 +267,11 @@ impl SimdConvert for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
+    unsafe fn dot_u8_i8(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
         // SAFETY: the trait requires AVX2 and `lhs` to be readable for four bytes.
         unsafe {
             let lhs = _mm256_set1_epi32(lhs.cast::<i32>().read_unaligned());
-            match BITS {
-                4 => (dot_u4_i8(sums.0, packed.0, lhs, 1), dot_u4_i8(sums.1, packed.1, lhs, 1)),
-                _ => {
-                    // Sums of two products of whole bytes do not fit into 16 bits, so the nibbles are multiplied
-                    // separately.
-                    let (low, high) = (Self::unpack_nibbles::<0>(packed), Self::unpack_nibbles::<1>(packed));
-                    let sums = (dot_u4_i8(sums.0, low.0, lhs, 1), dot_u4_i8(sums.1, low.1, lhs, 1));
-                    (dot_u4_i8(sums.0, high.0, lhs, 16), dot_u4_i8(sums.1, high.1, lhs, 16))
-                }
-            }
+            (add_dot_u8_i8(sums.0, packed.0, lhs), add_dot_u8_i8(sums.1, packed.1, lhs))
         }
     }
 
@@ -315,14 +306,14 @@ impl SimdConvert for Avx2 {
     }
 }
 
-/// Adds to each word of `sums` `multiplier` times the products of its four bytes, each 0 to 15, with the four signed
-/// bytes of `lhs`.
+/// Adds to each word of `sums` the products of its four unsigned bytes with the four signed bytes of `lhs`. The sum of two
+/// neighbouring products must fit into 16 bits.
 #[inline(always)]
-unsafe fn dot_u4_i8(sums: __m256i, bytes: __m256i, lhs: __m256i, multiplier: i16) -> __m256i {
+unsafe fn add_dot_u8_i8(sums: __m256i, bytes: __m256i, lhs: __m256i) -> __m256i {
     // SAFETY: only register operations; the trait requires a CPU with AVX2 and F16C.
     unsafe {
         let pairs = _mm256_maddubs_epi16(bytes, lhs);
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(multiplier)))
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
 

@@ -233,7 +233,7 @@ impl SimdConvert for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
+    unsafe fn dot_u8_i8(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
         // SAFETY: `Isa::run_int8_dot` selects this only on CPUs with VNNI, and the trait requires `lhs` to be readable
         // for four bytes.
         unsafe { _mm512_dpbusd_epi32(sums, packed, _mm512_set1_epi32(lhs.cast::<i32>().read_unaligned())) }

@@ -30,10 +30,9 @@ pub trait SimdConvert: Copy {
 
     /// Broadcasts an integer.
     unsafe fn splat_i32(value: i32) -> Self::U32x16;
-    /// Adds to each word of `sums` the products of its four unsigned bytes with the four signed bytes at `lhs` (−127 to
-    /// 127), exactly. `BITS` is 4 for words from [`SimdConvert::unpack_nibbles`], else 8. Requires a call from
-    /// `Isa::run_int8_dot`.
-    unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16;
+    /// Adds to each word of `sums` the products of its four unsigned bytes with the four signed bytes at `lhs`. The sum of
+    /// two neighbouring products must fit into 16 bits, as AVX2 adds them. Requires a call from `Isa::run_int8_dot`.
+    unsafe fn dot_u8_i8(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16;
     /// Converts integers below 2²⁴.
     unsafe fn i32_to_f32(words: Self::U32x16) -> Self;
     /// Stores integers from −127 to 127 as bytes.

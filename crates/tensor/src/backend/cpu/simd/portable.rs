@@ -180,7 +180,7 @@ impl SimdConvert for Portable {
     }
 
     #[inline(always)]
-    unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
+    unsafe fn dot_u8_i8(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
         // SAFETY: the trait requires `lhs` to be readable for four bytes.
         let lhs = unsafe { lhs.cast::<[i8; 4]>().read_unaligned() };
         let mut sums = sums;

@@ -23,7 +23,7 @@ fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
 }
 
 fn multiply(isa: Isa, weights: &QuantizedWeight, x: &[f32], init: AccumulatorInit) -> Vec<f32> {
-    let quantized = QuantizedActivations::new(isa, x, weights.in_features());
+    let quantized = QuantizedActivations::new(isa, x, weights.in_features(), weights.format());
     let mut out = vec![0.5; quantized.rows() * weights.out_features()];
     weights.multiply_int8(
         isa,
@@ -38,9 +38,8 @@ fn multiply(isa: Isa, weights: &QuantizedWeight, x: &[f32], init: AccumulatorIni
 fn dequantized_row(quantized: &QuantizedActivations, row: usize, input: usize) -> Vec<f64> {
     let dequantized_value = |k: usize| {
         // SAFETY: `k` is below the row's padded length, so its code and its block's scale lie within the row.
-        let (code, [scale, _]) =
-            unsafe { (*quantized.codes_ptr(row).add(k), *quantized.scales_and_sums_ptr(row).add(k / 32)) };
-        f64::from(code) * f64::from(scale)
+        let (code, block) = unsafe { (*quantized.codes_ptr(row).add(k), *quantized.blocks_ptr(row).add(k / 32)) };
+        f64::from(code) * f64::from(block.scale)
     };
     (0..input).map(dequantized_value).collect()
 }
@@ -52,9 +51,9 @@ fn products_match_those_of_the_quantized_rows() {
         let bias = normal(output, 3);
         let mut dequantized_weights = vec![0.0; output * input];
         dequantized_weights.chunks_exact_mut(input).enumerate().for_each(|(row, out)| weights.dequantize_row(row, out));
-        for rows in [1, 2, 3, 5, 6, 7, 13] {
+        for rows in [1, 2, 3, 5, 6, 7, 11, 12, 13, 33] {
             let x = normal(rows * input, 2);
-            let quantized = QuantizedActivations::new(isa, &x, input);
+            let quantized = QuantizedActivations::new(isa, &x, input, weights.format());
             for init in [AccumulatorInit::Zero, AccumulatorInit::Bias(&bias), AccumulatorInit::Output] {
                 let out = multiply(isa, weights, &x, init);
                 for (index, value) in out.iter().enumerate() {
@@ -89,7 +88,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_thread_pool() {
             let x = &x[first_row * input..(first_row + rows) * input];
             let expected = &alone[first_row * output..(first_row + rows) * output];
             assert_eq!(multiply(isa, weights, x, AccumulatorInit::Zero), expected);
-            let quantized = QuantizedActivations::new(isa, x, input);
+            let quantized = QuantizedActivations::new(isa, x, input, weights.format());
             let mut out = vec![f32::NAN; rows * output];
             let multiply_columns =
                 |out: &mut ColumnSlice| weights.multiply_int8(isa, &quantized, AccumulatorInit::Zero, out);
@@ -107,6 +106,19 @@ fn instruction_sets_with_fma_agree() {
         let x = normal(3 * 576, 2);
         let outs: Vec<Vec<f32>> = isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero)).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+/// Codes of the largest magnitude on both sides: no sum of AVX2 saturates.
+#[test]
+fn the_largest_codes_are_multiplied_exactly() {
+    let block = |code: i8| [half::f16::ONE.to_le_bytes().to_vec(), vec![code.cast_unsigned(); 32]].concat();
+    let weights = QuantizedWeight::from_rows(QuantFormat::Q8_0, [2, 32], &[block(-128), block(127)].concat());
+    for isa in Isa::available() {
+        let x = [[63.0; 32], [-63.0; 32]].concat();
+        let largest = 63.0 * 32.0;
+        let expected = [-128.0 * largest, 127.0 * largest, 128.0 * largest, -127.0 * largest];
+        assert_eq!(multiply(isa, &weights, &x, AccumulatorInit::Zero), expected, "{isa:?}");
     }
 }
 
