@@ -72,12 +72,17 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_PREFILL_CHUNK_TOKENS", value_name = "N", default_value = "64", value_parser = units::parse_count)]
     pub prefill_chunk_tokens: usize,
 
+    /// Maximum number of tokens that are drafted by prompt lookup and verified in one step of generation, while few sequences run; 0 for
+    /// none. The text is the same
+    #[arg(long, env = "ESPALIER_PROMPT_LOOKUP_TOKENS", value_name = "N", default_value = "7")]
+    pub prompt_lookup_tokens: usize,
+
     /// Fraction of CPU time that generation leaves to training while jobs run, from 0 to 0.9
     #[arg(long, env = "ESPALIER_TRAINING_CPU_SHARE", value_name = "FRACTION", default_value = "0.1", value_parser = units::parse_fraction)]
     pub training_cpu_share: f64,
 
     /// Activation format in products with the base model's weights while serving: f32, as in training, or int8 (blocks of 32 values as
-    /// in llama.cpp's Q8_1), which is faster and changes each product by about 0.5 %. With int8, weights of more than 8 bits are kept a
+    /// in llama.cpp's Q8_1), which is faster and changes each product by up to 1 %. With int8, weights of more than 8 bits are kept a
     /// second time, as Q8_0, and generation multiplies LoRA matrices in int8, too
     #[arg(long, env = "ESPALIER_ACTIVATION_QUANTIZATION", value_name = "TYPE", default_value_t = ActivationQuantization::F32)]
     pub activation_quantization: ActivationQuantization,
@@ -109,6 +114,7 @@ impl Flags {
                 max_running_sequences: self.max_running_sequences,
                 default_max_tokens: u32::try_from(self.default_max_tokens).unwrap_or(u32::MAX),
                 prefill_chunk_tokens: self.prefill_chunk_tokens,
+                prompt_lookup_tokens: self.prompt_lookup_tokens,
                 training_cpu_share: self.training_cpu_share,
             },
         }

@@ -147,6 +147,8 @@ fn register_serving_metrics(registry: &mut Registry, stats: Stats) {
     counter("generation_prompt_tokens", "Prompt tokens", generation.prompt_tokens);
     counter("prefix_cache_hit_tokens", "Prompt tokens taken from the prefix cache", generation.prefix_cache_hit_tokens);
     counter("generation_tokens", "Generated tokens", generation.generated_tokens);
+    counter("generation_draft_tokens", "Tokens drafted by prompt lookup", generation.draft_tokens);
+    counter("generation_accepted_draft_tokens", "Drafted tokens that were generated", generation.accepted_draft_tokens);
 }
 
 fn register_database_metrics(registry: &mut Registry, connections: Connections) {

@@ -145,6 +145,7 @@ fn settings() -> Settings {
         default_max_tokens: 16,
         training_cpu_share: 0.0,
         prefill_chunk_tokens: 9,
+        prompt_lookup_tokens: 7,
     }
 }
 
@@ -236,7 +237,7 @@ fn run_soak(model_type: &str, rounds: usize) {
     }
 }
 
-/// The output of each request, generated alone by an engine of its own, where no prefix is cached.
+/// The output of each request, generated alone by an engine of its own, where no prefix is cached and no token is drafted.
 async fn isolated_outputs(
     base: &Arc<BaseModel>,
     fixture: &GeneratorFixture,
@@ -244,7 +245,8 @@ async fn isolated_outputs(
 ) -> HashMap<RequestSpec, String> {
     let mut outputs = HashMap::new();
     for spec in specs {
-        let isolated = fixture_with_adapters(base, settings(), fixture.loaded.clone());
+        let settings = Settings { prompt_lookup_tokens: 0, ..settings() };
+        let isolated = fixture_with_adapters(base, settings, fixture.loaded.clone());
         outputs.insert(spec.clone(), isolated.generate_text(spec).await);
         assert_eq!(isolated.engine.stats().prefix_cache_hit_tokens, 0);
         isolated.engine.close();
@@ -291,6 +293,47 @@ fn pick_spec(specs: &[RequestSpec], random: &mut SeededRng) -> RequestSpec {
 
 fn current_thread_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+/// Prompts that repeat themselves make drafts, and random weights make many of them wrong.
+#[test]
+fn drafted_tokens_change_no_text() {
+    let _lock = serialize_tests();
+    let runtime = current_thread_runtime();
+    let (mut plain_steps, mut drafting) = (0, espalier::serving::generation::Stats::default());
+    for model_type in ["qwen2", "gpt2"] {
+        let base = base(model_type);
+        let specs = (0..5).flat_map(|adapter| {
+            let prompt = move |length: u32| (0..40).map(|at| 4 + at % length).collect();
+            [3, 11].map(|length| RequestSpec { adapter, prompt: prompt(length), max_tokens: 60 })
+        });
+        for pair in specs.collect::<Vec<_>>().chunks(2) {
+            let run = |prompt_lookup_tokens| {
+                let fixture = generator_fixture(&base, Settings { prompt_lookup_tokens, ..settings() });
+                let streams: Vec<GenerationStream> = pair.iter().map(|spec| fixture.submit(spec).unwrap()).collect();
+                let collect = |stream: GenerationStream| {
+                    let completion = runtime.block_on(stream.collect()).unwrap();
+                    (completion.text, completion.tokens.len(), completion.finish_reason)
+                };
+                let outputs: Vec<_> = streams.into_iter().map(collect).collect();
+                fixture.engine.close();
+                fixture.engine.join();
+                (outputs, fixture.engine.stats())
+            };
+            let ((expected, plain), (found, stats)) = (run(0), run(7));
+            assert_eq!(found, expected);
+            assert_eq!((plain.draft_tokens, stats.generated_tokens), (0, plain.generated_tokens));
+            plain_steps += plain.steps;
+            drafting.steps += stats.steps;
+            drafting.draft_tokens += stats.draft_tokens;
+            drafting.accepted_draft_tokens += stats.accepted_draft_tokens;
+        }
+    }
+    assert!(
+        drafting.accepted_draft_tokens > 0 && drafting.accepted_draft_tokens < drafting.draft_tokens,
+        "{drafting:?}"
+    );
+    assert!(drafting.steps < plain_steps, "{drafting:?}, {plain_steps} steps without drafts");
 }
 
 #[test]

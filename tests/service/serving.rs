@@ -39,6 +39,7 @@ fn settings() -> Settings {
             default_max_tokens: 16,
             training_cpu_share: 0.0,
             prefill_chunk_tokens: 16,
+            prompt_lookup_tokens: 0,
         },
     }
 }

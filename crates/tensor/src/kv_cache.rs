@@ -123,6 +123,11 @@ impl SequenceKvCache {
         Ok(())
     }
 
+    /// Drops the last rows; the next ones take their place.
+    pub fn drop_last_rows(&mut self, rows: usize) {
+        self.num_rows -= rows;
+    }
+
     /// Counts rows that have passed through all layers.
     pub fn advance(&mut self, rows: usize) {
         self.num_rows += rows;

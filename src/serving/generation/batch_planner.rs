@@ -56,6 +56,14 @@ pub fn prefill_chunks(demands: &[SequenceDemand], threads: usize, prefill_chunk_
     chunk_lengths
 }
 
+/// Rows of a step up to which a draft costs less than the tokens that it may save: the weights are read once for all of them.
+const MAX_DRAFT_ROWS: usize = 8;
+
+/// Most tokens of a sequence's draft while so many sequences run.
+pub fn draft_limit(running: usize, max_tokens: usize) -> usize {
+    (MAX_DRAFT_ROWS / running.max(1)).saturating_sub(1).min(max_tokens)
+}
+
 /// Returns the sequences of each batch, in their order. Prefill chunks go to the least loaded batch; decoding sequences stay
 /// beside their neighbours, which have the same adapter. Returns a single batch, whose products the threads share
 /// ([`Parallelism::IntraOp`]), if there are few rows or if one chunk has most of them.
@@ -142,6 +150,12 @@ mod tests {
         let mut late = demands(&[50, 50], 3);
         late[0].arrival_order = 9;
         assert_eq!(prefill_chunks(&late, 1, 60)[..2], [10, 50]);
+    }
+
+    #[test]
+    fn drafts_are_shorter_the_more_sequences_run() {
+        assert_eq!([1, 2, 3, 4, 5, 60].map(|running| draft_limit(running, 7)), [7, 3, 1, 1, 0, 0]);
+        assert_eq!([0, 2].map(|max_tokens| draft_limit(1, max_tokens)), [0, 2]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! in chunks, so that they do not delay decoding ([`batch_planner`]). KV blocks of common prefixes are computed once
 //! ([`prefix_cache`]). [`model_runner`] is the forward pass of a step, [`sampling`] selects a token, [`constraint`]
 //! restricts the selection, and [`detokenizer`] turns tokens into text. [`tool_call_parser`] finds calls of tools in the text.
-//! [`prompt_scoring`] collects the log probabilities of a prompt.
+//! [`prompt_scoring`] collects the log probabilities of a prompt. [`prompt_lookup`] drafts tokens that a step verifies.
 
 mod batch_planner;
 mod closed_objects;
@@ -23,6 +23,7 @@ mod output;
 mod phases;
 mod prefix_cache;
 mod prompt;
+mod prompt_lookup;
 mod prompt_scoring;
 mod request;
 mod reservation;

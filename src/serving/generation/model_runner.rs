@@ -1,6 +1,6 @@
 //! The forward pass of one step: computes the next tokens of several sequences, each with its own adapter.
 
-use super::sequence::{LogitsDemand, SequenceState};
+use super::sequence::{LogitsDemand, SampledTokens, SequenceState};
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::multi_adapter::MultiAdapterBatch;
 use espalier_core::error::{Error, Result};
@@ -21,38 +21,38 @@ pub struct ScheduledBatch {
     pub threads: usize,
 }
 
-/// Computes a step and returns the number of generated tokens. If the forward pass fails, its sequences get the error
-/// and are removed from the batch.
-pub fn run_step(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBatch) -> usize {
+/// Computes a step and returns its tokens. If the forward pass fails, its sequences get the error and are removed from the batch.
+pub fn run_step(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBatch) -> SampledTokens {
+    let mut step = SampledTokens::default();
     match forward(base, backend, batch) {
         Ok(mut logits) => {
             for (sequence, logits) in batch.sequences.iter_mut().zip(&mut logits) {
                 sequence.finish_prompt();
-                if let Some(logits) = logits {
-                    sequence.sample_next(logits);
+                if !logits.is_empty() {
+                    step.add(sequence.sample_next(logits));
                 }
             }
-            logits.iter().flatten().count()
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "generation step failed");
             for mut sequence in batch.sequences.drain(..) {
                 sequence.fail(Error::internal(format!("{error:#}")));
             }
-            0
         }
     }
+    step
 }
 
-/// Scores prompts, and returns the logits of each sequence from which a token is sampled.
-fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBatch) -> Result<Vec<Option<Vec<f32>>>> {
+/// Rows of logits of each sequence from which tokens are sampled.
+type SampledRows = Vec<Vec<Vec<f32>>>;
+
+/// Scores prompts, and returns the rows from which tokens are sampled.
+fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBatch) -> Result<SampledRows> {
     let chunks: Vec<(Tokens, VirtualTokens)> = batch
         .sequences
         .iter()
         .zip(&batch.chunk_lengths)
-        .map(|(sequence, length)| {
-            (Tokens::from_ids(sequence.next_chunk(*length).to_vec()), sequence.pending_virtual_tokens())
-        })
+        .map(|(sequence, length)| (Tokens::from_ids(sequence.next_chunk(*length)), sequence.pending_virtual_tokens()))
         .collect();
     let demands: Vec<LogitsDemand> =
         batch.sequences.iter().zip(&chunks).map(|(one, (tokens, _))| one.logits_demand(tokens.ids.len())).collect();
@@ -79,7 +79,7 @@ fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBa
 }
 
 fn required_rows(demands: &[LogitsDemand]) -> RequiredRows {
-    match demands.iter().all(|demand| demand.scored.is_empty()) {
+    match demands.iter().all(|demand| demand.scored.is_empty() && demand.sampled_rows <= 1) {
         true => RequiredRows::Last,
         false => RequiredRows::All,
     }
@@ -100,26 +100,25 @@ fn needed_rows(demands: &[LogitsDemand], chunks: &[(Tokens, VirtualTokens)], com
     for (sequence, (demand, (tokens, _))) in demands.iter().zip(chunks).enumerate() {
         let scored = demand.scored.iter().zip(0..);
         rows.extend(scored.map(|(token, row)| NeededRow { sequence, row, scored_token: Some(*token) }));
-        if demand.is_sampled {
-            let row = match computed {
-                RequiredRows::All => tokens.ids.len() as u32 - 1,
-                RequiredRows::First | RequiredRows::Last => 0,
-            };
-            rows.push(NeededRow { sequence, row, scored_token: None });
-        }
+        let computed_rows = match computed {
+            RequiredRows::All => tokens.ids.len(),
+            RequiredRows::First | RequiredRows::Last => 1,
+        } as u32;
+        let sampled = computed_rows - demand.sampled_rows as u32..computed_rows;
+        rows.extend(sampled.map(|row| NeededRow { sequence, row, scored_token: None }));
     }
     rows
 }
 
-/// Reads the logits of the needed rows, a chunk of rows at a time: scores prompts, and returns the logits of sampled tokens.
+/// Reads the logits of the needed rows, a chunk of rows at a time: scores prompts, and returns the rows from which tokens are sampled.
 fn read_logits(
     base: &BaseModel,
     tape: &mut Tape,
     (adapters, hidden): (&MultiAdapterBatch<'_>, Var),
     rows: &[NeededRow],
     sequences: &mut [SequenceState],
-) -> Result<Vec<Option<Vec<f32>>>> {
-    let mut sampled = vec![None; sequences.len()];
+) -> Result<SampledRows> {
+    let mut sampled = vec![Vec::new(); sequences.len()];
     let checkpoint = tape.position();
     for chunk in rows.chunks(LOGITS_CHUNK_ROWS) {
         let mut chunk_rows: Vec<Vec<u32>> = vec![Vec::new(); sequences.len()];
@@ -129,7 +128,7 @@ fn read_logits(
         for (needed, logits) in chunk.iter().zip(logits.chunks_exact(base.info().vocabulary_size)) {
             match needed.scored_token {
                 Some(token) => sequences[needed.sequence].score_prompt_token(token, logits),
-                None => sampled[needed.sequence] = Some(logits[..base.sampled_vocabulary_size()].to_vec()),
+                None => sampled[needed.sequence].push(logits[..base.sampled_vocabulary_size()].to_vec()),
             }
         }
         tape.release_since(checkpoint, hidden);

@@ -7,6 +7,7 @@ use super::metrics::GenerationMetrics;
 use super::output::{GenerationStream, OutputSender, SequenceOutput, TokenOutput};
 use super::phases::Phases;
 use super::prefix_cache::{BlockHashes, PrefixCache};
+use super::prompt_lookup::PromptLookup;
 use super::prompt_scoring::{PromptScorer, non_finite_logits};
 use super::reservation::Reservation;
 use super::sampling::Sampler;
@@ -32,6 +33,9 @@ pub struct SequenceState {
     /// Computed tokens that were not computed for this sequence, or that [`Self::count_computed_tokens`] has returned.
     counted_tokens: usize,
     pub kv_cache: SequenceKvCache,
+    /// Tokens that the next step computes after [`Self::token_ids`], and keeps as far as they are sampled.
+    draft: Vec<u32>,
+    prompt_lookup: PromptLookup,
     sampler: Sampler,
     detokenizer: Detokenizer<DecodeFn>,
     /// Shared by queued sequences; taken when the first token is sampled.
@@ -58,12 +62,29 @@ pub struct SequenceState {
     phases: Phases,
 }
 
-/// Rows of a chunk whose logits are needed: those of the chunk's first tokens, and that of its last.
+/// Rows of a chunk whose logits are needed: those of the chunk's first tokens, and those of its last.
 pub struct LogitsDemand {
     /// Prompt tokens that the first rows predict.
     pub scored: Vec<u32>,
-    /// Whether a token is sampled from the last row.
-    pub is_sampled: bool,
+    /// Number of last rows that tokens are sampled from: one, and one for each token of the draft.
+    pub sampled_rows: usize,
+}
+
+/// Tokens of sequences in a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampledTokens {
+    pub generated: usize,
+    pub drafted: usize,
+    /// Drafted tokens that were sampled.
+    pub accepted: usize,
+}
+
+impl SampledTokens {
+    pub fn add(&mut self, other: Self) {
+        self.generated += other.generated;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+    }
 }
 
 impl SequenceState {
@@ -88,6 +109,8 @@ impl SequenceState {
             computed_tokens: 0,
             counted_tokens: 0,
             kv_cache: SequenceKvCache::new(kv_cache_shape),
+            draft: Vec::new(),
+            prompt_lookup: PromptLookup::default(),
             sampler,
             detokenizer,
             constraint_bytes: constraint.as_ref().map_or(0, |constraint| constraint.bytes()),
@@ -193,8 +216,20 @@ impl SequenceState {
         }
     }
 
+    /// Tokens that are not in the KV cache, those of the draft included.
     pub fn uncomputed_tokens(&self) -> usize {
-        self.token_ids.len() - self.computed_tokens
+        self.token_ids.len() + self.draft.len() - self.computed_tokens
+    }
+
+    /// Drafts up to `limit` tokens for the next step, if the sequence is decoding.
+    pub fn draft_tokens(&mut self, limit: usize) {
+        if self.is_prefilling() || self.token_ids.len() == self.prompt_length {
+            return;
+        }
+        // The step generates one token more than it drafts.
+        let generated = self.token_ids.len() - self.prompt_length;
+        let limit = limit.min((self.max_tokens as usize).saturating_sub(generated + 1));
+        self.draft = self.prompt_lookup.draft(&self.token_ids, limit);
     }
 
     pub fn is_prefilling(&self) -> bool {
@@ -209,9 +244,9 @@ impl SequenceState {
         }
     }
 
-    /// The next tokens to compute, at most `max_tokens`.
-    pub fn next_chunk(&self, max_tokens: usize) -> &[u32] {
-        &self.token_ids[self.computed_tokens..self.token_ids.len().min(self.computed_tokens + max_tokens)]
+    /// The next tokens to compute, at most `max_tokens`, with the draft after the others.
+    pub fn next_chunk(&self, max_tokens: usize) -> Vec<u32> {
+        self.token_ids[self.computed_tokens..].iter().chain(&self.draft).take(max_tokens).copied().collect()
     }
 
     /// Virtual tokens that the next chunk starts with: those of the adapter for the first chunk, none after it.
@@ -238,7 +273,8 @@ impl SequenceState {
             Some(_) => &self.token_ids[self.computed_tokens + 1..self.prompt_length.min(end + 1)],
             None => &[],
         };
-        LogitsDemand { scored: scored.to_vec(), is_sampled: end == self.token_ids.len() && self.max_tokens > 0 }
+        let is_sampled = end == self.token_ids.len() + self.draft.len() && self.max_tokens > 0;
+        LogitsDemand { scored: scored.to_vec(), sampled_rows: if is_sampled { 1 + self.draft.len() } else { 0 } }
     }
 
     /// Adds the log probabilities of the next prompt token, whose logits these are.
@@ -265,8 +301,30 @@ impl SequenceState {
         }
     }
 
+    /// Samples tokens from the logits of the last rows of a step: the next one, and those after it as long as the draft had the one
+    /// before.
+    pub fn sample_next(&mut self, rows: &mut [Vec<f32>]) -> SampledTokens {
+        let draft = std::mem::take(&mut self.draft);
+        let mut sampled = SampledTokens { drafted: draft.len(), ..SampledTokens::default() };
+        let mut expected = draft.iter();
+        for logits in rows {
+            self.sample_and_send(logits);
+            sampled.generated += 1;
+            if self.is_finished || expected.next() != self.token_ids.last() {
+                break;
+            }
+            sampled.accepted += 1;
+        }
+        self.prompt_lookup.record(sampled.drafted, sampled.accepted);
+        // The last token is computed by the next step.
+        let wrong_tokens = self.computed_tokens.saturating_sub(self.token_ids.len() - 1);
+        self.kv_cache.drop_last_rows(wrong_tokens);
+        self.computed_tokens -= wrong_tokens;
+        sampled
+    }
+
     /// Samples the next token from its logits and sends it to the stream.
-    pub fn sample_next(&mut self, logits: &mut [f32]) {
+    fn sample_and_send(&mut self, logits: &mut [f32]) {
         match self.sample_token(logits) {
             Ok(output) => {
                 self.is_finished = output.finish_reason.is_some();

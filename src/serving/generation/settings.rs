@@ -20,6 +20,8 @@ pub struct Settings {
     pub default_max_tokens: u32,
     /// Prompt tokens computed between two decode steps; multiplied when more sequences are prefilling than decoding.
     pub prefill_chunk_tokens: usize,
+    /// Tokens of a draft by prompt lookup, at most; 0 for no drafts.
+    pub prompt_lookup_tokens: usize,
 }
 
 /// Counters and gauges for `/metrics`.
@@ -40,5 +42,9 @@ pub struct Stats {
     /// Prompt tokens that were found in the prefix cache.
     pub prefix_cache_hit_tokens: u64,
     pub generated_tokens: u64,
+    /// Tokens drafted by prompt lookup.
+    pub draft_tokens: u64,
+    /// Drafted tokens that were generated.
+    pub accepted_draft_tokens: u64,
     pub steps: u64,
 }

@@ -4,7 +4,7 @@ use super::batch_planner::{self, Parallelism, SequenceDemand};
 use super::model_runner::{self, ScheduledBatch};
 use super::reservation::Reservation;
 use super::scheduler::Scheduler;
-use super::sequence::SequenceState;
+use super::sequence::{SampledTokens, SequenceState};
 use super::sequence_lane::Lane;
 use super::settings::Settings;
 use espalier_core::error::{Error, Result};
@@ -28,19 +28,19 @@ pub struct StepLoop {
     changed: Condvar,
 }
 
-/// A batch after its step, and the number of tokens it generated.
-type FinishedBatch = (ScheduledBatch, usize);
+/// A batch after its step, and its tokens.
+type FinishedBatch = (ScheduledBatch, SampledTokens);
 
 /// Computes the step of one batch. A panic removes the sequences of this batch, which closes their streams.
 fn run_batch(base: &BaseModel, backend: &Arc<dyn Backend>, mut batch: ScheduledBatch) -> FinishedBatch {
     let run_step = || model_runner::run_step(base, backend, &mut batch);
-    let generated_tokens = catch_unwind(AssertUnwindSafe(run_step)).unwrap_or_else(|payload| {
+    let sampled = catch_unwind(AssertUnwindSafe(run_step)).unwrap_or_else(|payload| {
         let error = Error::from_panic("a step of generation", payload.as_ref());
         tracing::error!(error = format!("{error:#}"), "generation step panicked");
         batch.sequences.clear();
-        0
+        SampledTokens::default()
     });
-    (batch, generated_tokens)
+    (batch, sampled)
 }
 
 /// Closes the streams of all sequences when a scheduler thread ends, also by a panic.
@@ -138,8 +138,10 @@ impl StepLoop {
     }
 
     /// Splits the running sequences into the batches of this step and those that wait for the next.
-    fn plan_batches(&self, running: Vec<SequenceState>) -> (Vec<ScheduledBatch>, Vec<SequenceState>) {
-        let Settings { threads, prefill_chunk_tokens, .. } = self.settings;
+    fn plan_batches(&self, mut running: Vec<SequenceState>) -> (Vec<ScheduledBatch>, Vec<SequenceState>) {
+        let Settings { threads, prefill_chunk_tokens, prompt_lookup_tokens, .. } = self.settings;
+        let draft_limit = batch_planner::draft_limit(running.len(), prompt_lookup_tokens);
+        running.iter_mut().for_each(|sequence| sequence.draft_tokens(draft_limit));
         let demands: Vec<SequenceDemand> = running.iter().map(SequenceState::demand).collect();
         let chunk_lengths = batch_planner::prefill_chunks(&demands, threads, prefill_chunk_tokens);
         let partitions = batch_planner::partition_batch(&demands, &chunk_lengths, threads, self.parallelism);
@@ -158,7 +160,11 @@ impl StepLoop {
     /// all sequences of the step before it.
     fn finish_step(&self, lane: Lane, finished: Vec<FinishedBatch>, reserved: Reservation) {
         let mut scheduler = self.lock();
-        scheduler.counters.generated_tokens += finished.iter().map(|(_, tokens)| *tokens as u64).sum::<u64>();
+        let mut step = SampledTokens::default();
+        finished.iter().for_each(|(_, sampled)| step.add(*sampled));
+        scheduler.counters.generated_tokens += step.generated as u64;
+        scheduler.counters.draft_tokens += step.drafted as u64;
+        scheduler.counters.accepted_draft_tokens += step.accepted as u64;
         scheduler.return_from_step(lane, finished.into_iter().flat_map(|(batch, _)| batch.sequences), reserved);
     }
 
