@@ -1,6 +1,6 @@
 """Embeddings and classification over HTTP, in f32 and int8, with ONNX Runtime and OpenVINO in process. Prints tables.
 
-    python3 benches/embeddings.py [--rounds 3] [--seconds 10] [--train FILE]
+    python3 benches/embeddings.py [--rounds 3] [--seconds 10] [--train FILE] [--test FILE]
 
 espalier is asked over HTTP by a load generator on the same cores (requests of 32 texts over 8 connections, and single
 texts over one connection); the peers (embeddings_peer.py) embed the same texts in process, in batches of 32, in the order
@@ -62,10 +62,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement [10]")
     parser.add_argument("--threads", type=int, default=2, help="of the peers [2]")
     parser.add_argument("--train", default=common.SAMPLE, help="training rows of the adapters")
+    parser.add_argument("--test", default=common.TEST, help="texts to embed and to classify")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"[{','.join(PEERS)}]")
     options = parser.parse_args()
     program, generator = common.server_program(options.espalier), common.bench_program(options.load, "load")
-    rows = common.rows(common.TEST)
+    rows = common.rows(options.test)
     texts = [row["text"] for row in rows]
     cases = {"32 texts, 8 connections": (BATCH, CONNECTIONS), "1 text, 1 connection": (1, 1)}
     rates, latencies, peers = {}, {}, {}

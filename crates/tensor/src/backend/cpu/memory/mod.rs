@@ -13,15 +13,26 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Free buffers by size in lines.
+/// Free buffers of a thread.
 #[derive(Default)]
 struct BufferPool {
-    free_buffers: BTreeMap<usize, Vec<Vec<CacheLine>>>,
+    /// By size in lines.
+    free_buffers: BTreeMap<usize, FreeBuffers>,
     pooled_lines: usize,
+    /// Number of calls so far.
+    calls: u64,
 }
 
-/// Upper bound of the lines that a thread's pool keeps: 64 MiB.
-const MAX_POOLED_LINES: usize = 1 << 20;
+/// Free buffers of one size.
+#[derive(Default)]
+struct FreeBuffers {
+    buffers: Vec<Vec<CacheLine>>,
+    /// Call that used the size last.
+    last_used: u64,
+}
+
+/// Upper bound of the lines that a thread's pool keeps: 128 MiB, about the buffers of a batch of 4,096 tokens.
+const MAX_POOLED_LINES: usize = 2 << 20;
 
 thread_local! {
     static BUFFER_POOL: RefCell<BufferPool> = RefCell::default();
@@ -34,7 +45,7 @@ pub fn acquire(lines: usize) -> Vec<CacheLine> {
     pooled.unwrap_or_else(|| vec![CacheLine::ZERO; lines])
 }
 
-/// Returns a buffer to this thread's pool, or frees it if the pool is full.
+/// Returns a buffer to this thread's pool, which frees others if it is full.
 pub fn release(buffer: Vec<CacheLine>) {
     // The thread-local pool is already destroyed while its thread exits: then the buffer is freed.
     let _ = BUFFER_POOL.try_with(|pool| pool.borrow_mut().release(buffer));
@@ -48,18 +59,36 @@ fn size_class(lines: usize) -> usize {
 
 impl BufferPool {
     fn acquire(&mut self, lines: usize) -> Option<Vec<CacheLine>> {
+        self.calls += 1;
         // Up to a quarter too large is accepted.
-        let buffer = self.free_buffers.range_mut(lines..=lines + lines / 4).find_map(|(_, buffers)| buffers.pop())?;
+        let buffer = self.free_buffers.range_mut(lines..=lines + lines / 4).find_map(|(_, free)| {
+            free.last_used = self.calls;
+            free.buffers.pop()
+        })?;
         self.pooled_lines -= buffer.len();
         Some(buffer)
     }
 
     fn release(&mut self, buffer: Vec<CacheLine>) {
-        if buffer.is_empty() || self.pooled_lines + buffer.len() > MAX_POOLED_LINES {
+        if buffer.is_empty() || buffer.len() > MAX_POOLED_LINES {
             return;
         }
+        self.calls += 1;
+        while self.pooled_lines + buffer.len() > MAX_POOLED_LINES {
+            self.evict_least_recently_used();
+        }
         self.pooled_lines += buffer.len();
-        self.free_buffers.entry(buffer.len()).or_default().push(buffer);
+        let free = self.free_buffers.entry(buffer.len()).or_default();
+        free.last_used = self.calls;
+        free.buffers.push(buffer);
+    }
+
+    /// Frees the buffers of the size that was used least recently.
+    fn evict_least_recently_used(&mut self) {
+        let Some((size, _)) = self.free_buffers.iter().min_by_key(|(_, free)| free.last_used) else { return };
+        let size = *size;
+        let evicted = self.free_buffers.remove(&size).unwrap_or_default();
+        self.pooled_lines -= size * evicted.buffers.len();
     }
 }
 
@@ -167,6 +196,24 @@ impl ArenaSlice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_pool_frees_the_buffers_of_the_size_used_least_recently() {
+        let mut pool = BufferPool::default();
+        let (large, small) = (MAX_POOLED_LINES / 2, MAX_POOLED_LINES / 4);
+        let buffer = |lines| vec![CacheLine::ZERO; lines];
+        pool.release(buffer(large));
+        pool.release(buffer(small));
+        pool.release(buffer(small));
+        assert_eq!(pool.pooled_lines, MAX_POOLED_LINES);
+        let reused = pool.acquire(large).unwrap();
+        pool.release(reused);
+        pool.release(buffer(small / 2));
+        assert_eq!(pool.pooled_lines, large + small / 2, "both small buffers are freed");
+        assert!(pool.acquire(small).is_none());
+        pool.release(buffer(MAX_POOLED_LINES + 1));
+        assert_eq!(pool.pooled_lines, large + small / 2, "a buffer larger than the pool is not kept");
+    }
 
     #[test]
     fn slices_do_not_overlap_and_outlive_each_other() {

@@ -96,18 +96,17 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     F::scale_and_minimum(F::load_scales::<L>(block, 1)),
                 );
                 tile = tile.start_block::<F>(lhs_blocks, blocks);
-                let mut prefetch_address = block.wrapping_add(PREFETCH_DISTANCE);
-                let mut scale_line = 0;
-                while scale_line < F::SCALE_LINES {
-                    L::prefetch_l1(prefetch_address);
-                    prefetch_address = prefetch_address.wrapping_add(CACHE_LINE_BYTES);
-                    scale_line = scale_line.wrapping_add(1);
+                // Tiles below the first one find the strip in the first-level cache.
+                if row == 0 {
+                    let next = block.wrapping_add(PREFETCH_DISTANCE);
+                    let (mut line, lines) = (0, F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES);
+                    while line < lines {
+                        L::prefetch_l1(next.wrapping_add(line.wrapping_mul(CACHE_LINE_BYTES)));
+                        line = line.wrapping_add(1);
+                    }
                 }
                 let mut group = 0;
                 while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
-                    L::prefetch_l1(prefetch_address);
-                    L::prefetch_l1(prefetch_address.wrapping_add(CACHE_LINE_BYTES));
-                    prefetch_address = prefetch_address.wrapping_add(2 * CACHE_LINE_BYTES);
                     let packed = (F::load_packed::<L>(block, 0, group), F::load_packed::<L>(block, 1, group));
                     tile = tile.dot_acc::<F>(codes, blocks.wrapping_mul(BLOCK_SIZE), packed);
                     codes = codes.wrapping_add(F::VALUES_PER_LOAD);
