@@ -49,10 +49,11 @@ async fn get_base(state: AppState) -> Json<BaseModelView> {
 
 /// A base model, and what the caller has of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct BaseUse {
+#[schema(as = BaseUsage)]
+pub struct BaseUsageView {
     pub fingerprint: String,
     /// Whether the server that answers has this base model. Adapters and jobs of another one need a server that has it.
-    pub served: bool,
+    pub is_served: bool,
     /// Name of the base model, where this server has it.
     pub name: Option<String>,
     pub adapters: u64,
@@ -61,10 +62,10 @@ pub struct BaseUse {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"data": [{"fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5", "served": true,
+#[schema(example = json!({"data": [{"fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5", "is_served": true,
     "name": "sentence-transformers/all-MiniLM-L6-v2", "adapters": 12, "queued_jobs": 1, "running_jobs": 1}]}))]
-pub struct BaseUseList {
-    pub data: Vec<BaseUse>,
+pub struct BaseUsageList {
+    pub data: Vec<BaseUsageView>,
 }
 
 /// List base models
@@ -73,9 +74,9 @@ pub struct BaseUseList {
 /// several base models can share a database.
 #[utoipa::path(
     get, path = "/bases", operation_id = "list_bases", tag = "base",
-    responses((status = 200, description = "The base models.", body = BaseUseList), ServiceUnavailable),
+    responses((status = 200, description = "The base models.", body = BaseUsageList), ServiceUnavailable),
 )]
-async fn list_bases(state: AppState, caller: Caller) -> ApiResult<Json<BaseUseList>> {
+async fn list_bases(state: AppState, caller: Caller) -> ApiResult<Json<BaseUsageList>> {
     let info = state.base.info();
     let mut used = state.store.base_usage(&caller.owner).await?;
     let own = match used.iter().position(|usage| usage.fingerprint == info.fingerprint) {
@@ -83,9 +84,16 @@ async fn list_bases(state: AppState, caller: Caller) -> ApiResult<Json<BaseUseLi
         None => BaseUsage { fingerprint: info.fingerprint.clone(), adapters: 0, queued_jobs: 0, running_jobs: 0 },
     };
     let view = |usage: BaseUsage| {
-        let served = usage.fingerprint == info.fingerprint;
+        let is_served = usage.fingerprint == info.fingerprint;
         let BaseUsage { fingerprint, adapters, queued_jobs, running_jobs } = usage;
-        BaseUse { fingerprint, served, name: served.then(|| info.name.clone()), adapters, queued_jobs, running_jobs }
+        BaseUsageView {
+            fingerprint,
+            is_served,
+            name: is_served.then(|| info.name.clone()),
+            adapters,
+            queued_jobs,
+            running_jobs,
+        }
     };
-    Ok(Json(BaseUseList { data: std::iter::once(own).chain(used).map(view).collect() }))
+    Ok(Json(BaseUsageList { data: std::iter::once(own).chain(used).map(view).collect() }))
 }

@@ -54,8 +54,8 @@ impl fmt::Display for WeightFormat {
 pub enum ActivationQuantization {
     #[default]
     F32,
-    /// Quantizes activations to 8 bits in blocks of 32 (llama.cpp's Q8_1). Weights of more than 8 bits are multiplied as a
-    /// copy in Q8_0.
+    /// Quantizes activations in blocks of 32: to 8 bits for weights of 4 bits (llama.cpp's Q8_1), to 7 for weights of 8.
+    /// Weights of more bits are multiplied as a copy in Q8_0.
     Int8,
 }
 

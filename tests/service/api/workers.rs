@@ -251,9 +251,9 @@ fn a_job_waits_for_a_worker_with_its_base() {
         (&other_api, [(&other_base, used(&other_base, 1, 0)), (&base, used(&base, 0, 1))]),
     ] {
         let mut expected = [first.1, second.1];
-        expected[0]["served"] = json!(true);
+        expected[0]["is_served"] = json!(true);
         expected[0]["name"] = first.0["name"].clone();
-        expected[1]["served"] = json!(false);
+        expected[1]["is_served"] = json!(false);
         expected[1]["name"] = Value::Null;
         assert_eq!(bases(app), json!(expected));
     }

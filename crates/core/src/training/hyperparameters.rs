@@ -55,8 +55,8 @@ pub struct Hyperparameters {
 pub enum Precision {
     #[default]
     F32,
-    /// Activations in 8 bits, in blocks of 32, times weights in 8 bits, or in the 4 bits of a GGUF file: faster and less exact. As
-    /// QLoRA (Dettmers et al. 2023) computes with a base in fewer bits.
+    /// Activations and weights in integers of at most 8 bits, in blocks of 32 values with one scale: faster and less exact. QLoRA (Dettmers
+    /// et al. 2023) trains on a base in 4 bits, but multiplies in floating point.
     Int8,
 }
 

@@ -96,7 +96,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     F::scale_and_minimum(F::load_scales::<L>(block, 1)),
                 );
                 tile = tile.start_block::<F>(lhs_blocks, blocks);
-                // Tiles below the first one find the strip in the first-level cache.
+                // Tiles below the first one find the strip in the caches.
                 if row == 0 {
                     let next = block.wrapping_add(PREFETCH_DISTANCE);
                     let (mut line, lines) = (0, F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES);
