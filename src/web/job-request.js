@@ -74,8 +74,9 @@ export function withoutSettings(query) {
 
 /** Hyperparameters of a resolved job; for `auto` those that the candidates share. */
 export function resolvedHyperparameters({ method, hyperparameters }) {
-  if (method.type !== "auto") return hyperparameters;
-  const resolved = method.candidates[0].hyperparameters;
+  // A resolved precision is left out where it is f32.
+  if (method.type !== "auto") return { precision: "f32", ...hyperparameters };
+  const resolved = { precision: "f32", ...method.candidates[0].hyperparameters };
   return Object.fromEntries(SHARED_HYPERPARAMETERS.map((name) => [name, resolved[name] ?? null]));
 }
 

@@ -356,11 +356,11 @@ fn mixed_batch_in_int8_is_bit_identical_to_single_requests_and_close_to_f32() {
     for base in bases() {
         let int8 = base.backend().with_int8_activations(LoraPrecision::F32).unwrap();
         let [exact, rounded] = [base.backend(), &int8].map(|backend| assert_mixed_equals_single(&base, backend));
-        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
-        let pairs = exact.iter().flatten().zip(rounded.iter().flatten());
-        let difference = square(&mut pairs.map(|(exact, rounded)| exact - rounded));
-        let relative = (difference / square(&mut exact.iter().flatten().copied())).sqrt();
-        assert!(relative > 0.0 && relative < 0.1, "{relative}");
+        // The embeddings of the bare base; the outputs of some adapters are ids of tokens.
+        for (exact, rounded) in exact.iter().zip(&rounded).take(inputs().len()) {
+            let cosine: f32 = exact.iter().zip(rounded).map(|(exact, rounded)| exact * rounded).sum();
+            assert!(exact != rounded && cosine > 0.99, "{}: {cosine}", base.info().model_type);
+        }
     }
 }
 

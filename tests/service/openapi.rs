@@ -121,6 +121,7 @@ fn every_designed_endpoint_is_documented() {
         "get /webhooks/{id}/deliveries",
         "post /webhooks/{id}/deliveries/{delivery_id}/resend",
         "get /base",
+        "get /bases",
         "get /health",
         "get /health/live",
         "get /health/ready",

@@ -61,6 +61,10 @@ pub enum Precision {
 }
 
 impl Precision {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Backend of forward passes; `None` if the base's has no int8 kernels.
     pub fn backend(self, base: &BaseModel) -> Option<Arc<dyn Backend>> {
         match self {
@@ -127,7 +131,8 @@ pub struct ResolvedHyperparameters {
     pub early_stopping: Option<EarlyStopping>,
     #[serde(default)]
     pub published_epoch: PublishedEpoch,
-    #[serde(default)]
+    /// Left out where it is `f32`, as in specifications of versions that had no other: their checkpoints stay valid.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
 }
 
