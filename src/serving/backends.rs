@@ -31,7 +31,7 @@ impl ServingBackends {
             }
             ActivationQuantization::Int8 => {
                 let prediction = int8_backend(LoraPrecision::F32)?;
-                base.prepare_linears(prediction.as_ref())?;
+                base.prepack_linears(prediction.as_ref())?;
                 Ok(Self { prediction, generation: int8_backend(LoraPrecision::Int8)? })
             }
         }

@@ -23,11 +23,15 @@ pub struct AdapterGroup {
 /// Returns one row per input, group by group in input order: the logits of its task's head, or an L2-normalized
 /// embedding.
 pub fn forward(base: &BaseModel, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
-    forward_with(base, base.backend(), groups)
+    forward_with_backend(base, base.backend(), groups)
 }
 
 /// [`forward`] with a variant of the base's backend.
-pub fn forward_with(base: &BaseModel, backend: &Arc<dyn Backend>, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
+pub fn forward_with_backend(
+    base: &BaseModel,
+    backend: &Arc<dyn Backend>,
+    groups: &[AdapterGroup],
+) -> Result<Vec<Vec<f32>>> {
     let length_orders: Vec<Vec<usize>> = groups.iter().map(length_order).collect();
     let tokens = groups.iter().zip(&length_orders).flat_map(|(group, length_order)| {
         let virtual_tokens = group.adapter.virtual_tokens();

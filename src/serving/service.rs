@@ -114,7 +114,7 @@ impl InferenceService {
         for (lane, index) in Lane::ALL.into_iter().flat_map(|lane| (0..thread_count).map(move |index| (lane, index))) {
             let (queue, metrics) = (Arc::clone(&inner.queue), inner.metrics.clone());
             let (base, backend) = (Arc::clone(&inner.base), Arc::clone(&backends.prediction));
-            let forward = move |groups: &[AdapterGroup]| multi_adapter::forward_with(&base, &backend, groups);
+            let forward = move |groups: &[AdapterGroup]| multi_adapter::forward_with_backend(&base, &backend, groups);
             let work = move || batch::worker_loop(&queue, lane, &forward, &metrics);
             let (name, priority) = match lane {
                 Lane::Short => (format!("serve-{index}"), Priority::Normal),

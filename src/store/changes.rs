@@ -66,20 +66,20 @@ impl FromStr for Change {
     }
 }
 
-/// Sends changes to the receivers of this process; clones share the receivers.
+/// Sends changes to the receivers of this process, and counts those of adapters. Clones share both.
 #[derive(Debug, Clone)]
-pub struct Changes {
+pub struct ChangeSender {
     sender: broadcast::Sender<Option<Change>>,
     adapter_changes: Arc<AtomicU64>,
 }
 
-impl Default for Changes {
+impl Default for ChangeSender {
     fn default() -> Self {
         Self { sender: broadcast::Sender::new(CAPACITY), adapter_changes: Arc::default() }
     }
 }
 
-impl Changes {
+impl ChangeSender {
     pub fn send(&self, change: Change) {
         if change == Change::Adapters {
             self.adapter_changes.fetch_add(1, Ordering::Release);
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_receiver_waits_for_what_it_wants_or_for_a_loss() {
-        let changes = Changes::default();
+        let changes = ChangeSender::default();
         let mut receiver = changes.subscribe();
         let job = Uuid::now_v7();
         changes.send(Change::JobEvent(job));
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn changes_of_adapters_and_losses_are_counted() {
-        let changes = Changes::default();
+        let changes = ChangeSender::default();
         changes.send(Change::JobEvent(Uuid::now_v7()));
         assert_eq!(changes.adapter_changes(), 0);
         changes.clone().send(Change::Adapters);

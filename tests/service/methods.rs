@@ -366,7 +366,7 @@ fn mixed_batch_in_int8_is_bit_identical_to_single_requests_and_close_to_f32() {
 
 /// Returns the outputs of all inputs.
 fn assert_mixed_equals_single(base: &Arc<BaseModel>, backend: &Arc<dyn Backend>) -> Vec<Vec<f32>> {
-    let forward = |groups: &[AdapterGroup]| multi_adapter::forward_with(base, backend, groups).unwrap();
+    let forward = |groups: &[AdapterGroup]| multi_adapter::forward_with_backend(base, backend, groups).unwrap();
     let plain = || -> Vec<Tokens> {
         inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
     };

@@ -29,7 +29,7 @@ pub fn run_step(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut Schedu
             for (sequence, logits) in batch.sequences.iter_mut().zip(&mut logits) {
                 sequence.finish_prompt();
                 if !logits.is_empty() {
-                    step.add(sequence.sample_next(logits));
+                    step.add(sequence.sample_tokens(logits));
                 }
             }
         }

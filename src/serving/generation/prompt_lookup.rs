@@ -1,15 +1,15 @@
 //! Speculative decoding without a second model: the tokens that followed an earlier occurrence of the last tokens are a draft, and one
 //! forward pass verifies it (prompt lookup decoding, Saxena 2023; speculative decoding, Leviathan et al. 2023).
 //!
-//! A token is kept if it is the one that is sampled there anyway, so drafts change no text. They cost time where they are wrong: drafts
-//! get longer while they are right, and pause after they were wrong.
+//! The step samples every token as it would without a draft, and keeps a drafted token only if it is the sampled one, so the text is the
+//! same. A wrong draft costs time: the next draft is longer after a right one, and there is none for some steps after a wrong one.
 
 /// Tokens that have to match before a draft, and those that are compared at most.
 const MIN_MATCH: usize = 3;
 const MAX_MATCH: usize = 8;
 /// Tokens of the first draft.
 const FIRST_LENGTH: usize = 3;
-/// Steps without a draft after a wrong one; doubled with each wrong draft up to the maximum.
+/// Number of steps without a draft after a wrong draft. It doubles with each wrong draft, up to the maximum.
 const FIRST_PAUSE: u32 = 2;
 const MAX_PAUSE: u32 = 64;
 
@@ -37,6 +37,9 @@ impl PromptLookup {
             self.pause -= 1;
             return Vec::new();
         }
+        if limit == 0 {
+            return Vec::new();
+        }
         let continuation = find_continuation(tokens).unwrap_or_default();
         continuation.iter().take(self.length.min(limit)).copied().collect()
     }
@@ -56,7 +59,7 @@ impl PromptLookup {
     }
 }
 
-/// The tokens after the earlier occurrence whose end is most like the end of `tokens`; of equal ones after the latest.
+/// Returns the tokens after the longest earlier match of the last tokens; of matches of equal length, after the latest.
 fn find_continuation(tokens: &[u32]) -> Option<&[u32]> {
     let last = tokens.last()?;
     let (mut longest, mut start) = (MIN_MATCH - 1, None);

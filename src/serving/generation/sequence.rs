@@ -301,9 +301,8 @@ impl SequenceState {
         }
     }
 
-    /// Samples tokens from the logits of the last rows of a step: the next one, and those after it as long as the draft had the one
-    /// before.
-    pub fn sample_next(&mut self, rows: &mut [Vec<f32>]) -> SampledTokens {
+    /// Samples a token from each row of logits, in order, and stops at the first token that is not the draft's.
+    pub fn sample_tokens(&mut self, rows: &mut [Vec<f32>]) -> SampledTokens {
         let draft = std::mem::take(&mut self.draft);
         let mut sampled = SampledTokens { drafted: draft.len(), ..SampledTokens::default() };
         let mut expected = draft.iter();

@@ -5,7 +5,7 @@ use super::database_error::Context;
 use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
 use super::row_codec::{self, DecodeRow};
-use crate::store::changes::{Change, ChangeReceiver, Changes};
+use crate::store::changes::{Change, ChangeReceiver, ChangeSender};
 use crate::store::model::Connections;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -19,7 +19,7 @@ use tracing::{Instrument, Span};
 /// Store in a database of one dialect.
 pub struct SqlStore<D: Dialect> {
     dialect: D,
-    changes: Changes,
+    changes: ChangeSender,
     /// Receives the changes of other processes; `None` if the database does not send them.
     listener: Option<JoinHandle<()>>,
 }
@@ -37,13 +37,13 @@ pub struct Transaction<D: Dialect> {
     inner: sqlx::Transaction<'static, D::Database>,
     /// Sent when the transaction is committed.
     recorded: Vec<Change>,
-    changes: Changes,
+    changes: ChangeSender,
 }
 
 impl<D: Dialect> SqlStore<D> {
     /// Call it on a tokio runtime.
     pub fn new(dialect: D) -> Self {
-        let changes = Changes::default();
+        let changes = ChangeSender::default();
         let listener = dialect.start_listener(changes.clone());
         Self { dialect, changes, listener }
     }

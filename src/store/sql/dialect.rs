@@ -1,7 +1,7 @@
 //! What differs between the two databases: connections, locks, the clock's resolution and the encoding of parameters.
 
 use super::row_codec::DecodeRow;
-use crate::store::changes::{Change, Changes};
+use crate::store::changes::{Change, ChangeSender};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -56,7 +56,7 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     async fn notify(connection: &mut Connection<Self>, changes: &[Change]) -> sqlx::Result<()>;
 
     /// Starts a task that receives the changes of other processes; `None` for a dialect without listeners.
-    fn start_listener(&self, changes: Changes) -> Option<JoinHandle<()>>;
+    fn start_listener(&self, changes: ChangeSender) -> Option<JoinHandle<()>>;
 
     /// Returns the space of deleted rows to the file system, in steps that block no writer for long. A dialect that does it by
     /// itself does nothing.

@@ -5,7 +5,7 @@ use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::postgres_pooler;
 use super::row_codec::{DecodeRow, get};
-use crate::store::changes::{Change, Changes};
+use crate::store::changes::{Change, ChangeSender};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -126,7 +126,7 @@ impl Dialect for Postgres {
         Ok(())
     }
 
-    fn start_listener(&self, changes: Changes) -> Option<JoinHandle<()>> {
+    fn start_listener(&self, changes: ChangeSender) -> Option<JoinHandle<()>> {
         if self.is_pooled {
             return None;
         }
@@ -269,7 +269,7 @@ impl DecodeRow for PgRow {
 }
 
 /// Receives changes over a connection of its own.
-async fn listen(options: &PgConnectOptions, changes: &Changes) -> sqlx::Result<Infallible> {
+async fn listen(options: &PgConnectOptions, changes: &ChangeSender) -> sqlx::Result<Infallible> {
     let pool =
         PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;

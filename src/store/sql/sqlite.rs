@@ -4,7 +4,7 @@ use super::connection;
 use super::database_error::{Context, is_sqlite_busy};
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
-use crate::store::changes::{Change, Changes};
+use crate::store::changes::{Change, ChangeSender};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
@@ -97,7 +97,7 @@ impl Dialect for Sqlite {
         Ok(())
     }
 
-    fn start_listener(&self, _changes: Changes) -> Option<JoinHandle<()>> {
+    fn start_listener(&self, _changes: ChangeSender) -> Option<JoinHandle<()>> {
         None
     }
 

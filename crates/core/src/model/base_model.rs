@@ -117,12 +117,12 @@ impl BaseModel {
         sites.iter().find_map(|info| self.linear_at(info.site)).is_some_and(|linear| linear.is_quantized())
     }
 
-    /// Builds what a backend of the same device keeps of each linear map beside its weight, so that no request has to.
-    pub fn prepare_linears(&self, backend: &dyn Backend) -> Result<()> {
+    /// Builds the int8 copies of all linear weights now, so that no request waits for them.
+    pub fn prepack_linears(&self, backend: &dyn Backend) -> Result<()> {
         let sites = self.stack.sites();
-        sites.iter().filter_map(|info| self.linear_at(info.site)).for_each(|linear| backend.prepare_linear(linear));
+        sites.iter().filter_map(|info| self.linear_at(info.site)).for_each(|linear| backend.prepack_linear(linear));
         if self.info.is_causal_lm {
-            backend.prepare_linear(self.lm_head_linear()?);
+            backend.prepack_linear(self.lm_head_linear()?);
         }
         Ok(())
     }

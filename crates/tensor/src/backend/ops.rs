@@ -110,8 +110,8 @@ pub trait WeightOps {
     /// kernels: faster and less exact. Maps of [`WeightOps::load_linear`] are multiplied in int8, those of
     /// [`WeightOps::freeze_linear`] in their own precision.
     fn with_int8_activations(&self, lora: LoraPrecision) -> Option<Arc<dyn Backend>>;
-    /// Builds what [`Backend::linear`] would build on its first call: the int8 copy of the weight.
-    fn prepare_linear(&self, _linear: &FrozenLinear) {}
+    /// Builds the int8 copy of the weight now, instead of in the first call of [`Backend::linear`].
+    fn prepack_linear(&self, _linear: &FrozenLinear) {}
 }
 
 /// Per-channel scale and shift, row insertion and row selection. Operations with a `target` and a `range` change those

@@ -55,7 +55,7 @@ impl WeightOps for CpuBackend {
         Some(Arc::new(Self { activations: ActivationQuantization::Int8, lora, ..*self }))
     }
 
-    fn prepare_linear(&self, linear: &FrozenLinear) {
+    fn prepack_linear(&self, linear: &FrozenLinear) {
         self.int8_weight(linear);
     }
 
