@@ -15,6 +15,7 @@ use espalier_core::training::{
 use espalier_tensor::backend::Activation;
 use espalier_tensor::backend::cpu::CpuBackend;
 use serde_json::{Value, json};
+use std::fs;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +161,28 @@ fn requested_linear_head_on_the_first_token_is_kept() {
     let unknown = json!({"type": "regression", "head": {"type": "dense", "width": 3}});
     let error = serde_json::from_value::<task::Config>(unknown).unwrap_err().to_string();
     assert!(error.contains("width"), "{error}");
+}
+
+#[test]
+fn few_examples_are_pooled_by_the_mean_where_the_base_has_a_pooler() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(espalier_testing::jobs::fixture("tiny-bert")).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.is_file() {
+            fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let base = BaseModel::load(folder.path(), "example/base", Arc::new(CpuBackend::detect())).unwrap();
+    assert_eq!(base.info().default_pooling, Pooling::Cls, "without 1_Pooling/config.json");
+    let pooling = |task: Value, examples| {
+        let request = Request { task: Some(serde_json::from_value(task).unwrap()), ..Request::default() };
+        let labels = ["a".to_string(), "b".to_string()];
+        Spec::resolve(&request, &labels, examples, &base).unwrap().task.pooling().unwrap()
+    };
+    assert_eq!(pooling(json!({"type": "sequence_classification"}), 199), Pooling::Mean);
+    assert_eq!(pooling(json!({"type": "sequence_classification"}), 200), Pooling::Cls);
+    assert_eq!(pooling(json!({"type": "sequence_classification", "pooling": "cls"}), 199), Pooling::Cls);
+    assert_eq!(pooling(json!({"type": "regression"}), 199), Pooling::Mean);
+    assert_eq!(pooling(json!({"type": "embedding"}), 199), Pooling::Cls);
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Hyperparameters of a job: requested and resolved, with the defaults of each task and method.
 
-use crate::adapter::target_modules::TargetModules;
-use crate::adapter::{self, lora};
 use crate::error::FieldError;
-use crate::model::{BaseModel, BaseModelInfo, MIN_SEQUENCE_LENGTH};
-use crate::task::{self, RowSelection, TaskDefaults};
+use crate::model::{BaseModel, MIN_SEQUENCE_LENGTH};
+use crate::task::TaskDefaults;
 use espalier_tensor::{Backend, LoraPrecision};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -282,33 +280,5 @@ impl ResolvedHyperparameters {
             let patience = "patience must be at least 1".to_string();
             require(stopping.patience >= 1, "early_stopping/patience", patience);
         }
-    }
-}
-
-/// Default method of a task on a base.
-///
-/// A sentence encoder's pooled rows are trained to be separable: on banking77 a head alone is as accurate as LoRA and takes a third
-/// of the time of one epoch (`benches/README.md`). With few examples, and for numbers, LoRA is more accurate, and costs seconds. The rows of
-/// other bases need an adapter, and so do those of two texts that are read as one: on STS-B a head alone reaches a rank correlation of
-/// 0.56, LoRA 0.83.
-pub fn default_method(
-    info: &BaseModelInfo,
-    task: &task::Config,
-    examples: usize,
-    has_text_pairs: bool,
-) -> adapter::Config {
-    let default_rows = RowSelection::Pooled(info.default_pooling);
-    let reads_sentence_embedding =
-        info.sentence_encoder && RowSelection::for_task(task, info.default_pooling) == default_rows;
-    let has_enough_examples = task.defaults().min_head_examples.is_some_and(|min| examples >= min);
-    // A task without a trained head has no parameters besides the adapter's.
-    match reads_sentence_embedding && has_enough_examples && !has_text_pairs && task.head_outputs(&[]).is_some() {
-        true => adapter::Config::Head(adapter::head::Config::default()),
-        // Generation needs LoRA on all linear maps (Dettmers et al. 2023).
-        false if task.is_generative() => {
-            let target_modules = TargetModules::Single("all-linear".to_string());
-            adapter::Config::Lora(lora::Config { target_modules, ..lora::Config::default() })
-        }
-        false => adapter::Config::default(),
     }
 }

@@ -4,6 +4,7 @@ pub mod batching;
 pub mod checkpoint;
 mod checkpoint_schedule;
 pub mod compatibility;
+mod defaults;
 mod divergence;
 mod feature_cache;
 mod feature_store;

@@ -2,7 +2,8 @@
 //! job.
 
 use super::compatibility::{self, Combination};
-use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters, default_method};
+use super::defaults::{default_method, default_pooling};
+use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters};
 use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::{TensorSet, TrainingDefaults};
@@ -107,8 +108,9 @@ impl Spec {
         let source_adapter = request.from_adapter.as_ref();
         let request = &request.with_adapter_defaults();
         let task = request.task.clone().unwrap_or_default();
-        let default_pooling = source_adapter.map_or(info.default_pooling, |origin| origin.pooling(base));
-        let pooling = task.pooling().unwrap_or(default_pooling);
+        let pooling = task.pooling().unwrap_or_else(|| {
+            source_adapter.map_or_else(|| default_pooling(info, &task, examples), |origin| origin.pooling(base))
+        });
         errors.extend(task.validate());
         errors.extend(task.validate_labels(labels));
         let method = resolve_method(request, base, &task, examples, pooling, &mut errors)?;

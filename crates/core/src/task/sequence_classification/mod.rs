@@ -23,7 +23,7 @@ mod multi_label;
 #[serde(deny_unknown_fields)]
 #[schema(as = SequenceClassification)]
 pub struct Config {
-    /// Pooling of a sequence to one row; by default the base's own.
+    /// Pooling of a sequence to one row; by default the base's own, but `mean` in place of `cls` with fewer than 200 examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
     /// Layers of the head; by default those of the base's own head for `cls`, else one linear map.

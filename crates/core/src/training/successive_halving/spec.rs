@@ -7,6 +7,7 @@ use crate::error::{Error, FieldError, Location, Result};
 use crate::model::BaseModel;
 use crate::task;
 use crate::training::compatibility::{self, Combination};
+use crate::training::defaults::default_pooling;
 use crate::training::hyperparameters::{Hyperparameters, ResolvedHyperparameters, default_epochs};
 use crate::training::spec::{Request, Spec, Validation, invalid_spec};
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,7 @@ impl SuccessiveHalvingSpec {
         let mut errors = Vec::new();
         let candidates = match &auto.candidates {
             Some(candidates) => candidates.clone(),
-            None => supported_candidates(base, request),
+            None => supported_candidates(base, request, examples),
         };
         if !(2..=max_candidates).contains(&candidates.len()) {
             let message =
@@ -200,9 +201,13 @@ impl Candidate<CandidateHyperparameters> {
 }
 
 /// Built-in candidates that are supported for this task and base.
-fn supported_candidates(base: &BaseModel, request: &Request) -> Vec<Candidate<CandidateHyperparameters>> {
+fn supported_candidates(
+    base: &BaseModel,
+    request: &Request,
+    examples: usize,
+) -> Vec<Candidate<CandidateHyperparameters>> {
     let task = request.task.clone().unwrap_or_default();
-    let pooling = task.pooling().unwrap_or(base.info().default_pooling);
+    let pooling = task.pooling().unwrap_or_else(|| default_pooling(base.info(), &task, examples));
     let sites = base.sites(pooling);
     let is_supported = |candidate: &Candidate<CandidateHyperparameters>| {
         let combination = Combination { method: &candidate.method, task: &task, base: base.info(), sites: &sites };
