@@ -111,17 +111,22 @@ fn covariance(features: &Features, indices: &[usize], means: &[f64], kernels: &d
 }
 
 /// Cholesky factor of a positive definite matrix, in place in the lower triangle. The ridge makes the covariance positive definite.
+///
+/// The upper triangle holds the transposed factor, so that the sums of all columns of a row are updated with neighbouring values.
 fn cholesky(matrix: &mut [f64], width: usize) {
+    let mut sums = vec![0.0; width];
     for row in 0..width {
-        for column in 0..=row {
-            let (left, right) = (row * width, column * width);
-            let sum: f64 = (0..column).map(|index| matrix[left + index] * matrix[right + index]).sum();
-            let remainder = matrix[left + column] - sum;
-            matrix[left + column] = match row == column {
-                true => remainder.max(f64::MIN_POSITIVE).sqrt(),
-                false => remainder / matrix[right + column],
-            };
+        sums[..=row].fill(0.0);
+        for column in 0..row {
+            let value = (matrix[row * width + column] - sums[column]) / matrix[column * width + column];
+            matrix[row * width + column] = value;
+            let transposed = &matrix[column * width + column + 1..column * width + row];
+            sums[column + 1..row].iter_mut().zip(transposed).for_each(|(sum, other)| *sum += value * other);
+            sums[row] += value * value;
+            matrix[column * width + row] = value;
         }
+        let remainder = matrix[row * width + row] - sums[row];
+        matrix[row * width + row] = remainder.max(f64::MIN_POSITIVE).sqrt();
     }
 }
 
