@@ -55,7 +55,7 @@ impl BaseModel {
         let norm_eps = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let lm_head_shape = [stack.dimensions.vocabulary_size, stack.dimensions.hidden_size];
         let lm_head = match stack.is_causal() {
-            true => LmHead::causal(&mut weights, is_tied, lm_head_shape)?,
+            true => LmHead::causal(&mut weights, backend.as_ref(), is_tied, lm_head_shape)?,
             false => LmHead::masked(&mut weights, backend.as_ref(), norm_eps.unwrap_or(1e-12), lm_head_shape)?,
         };
         let mut info = base_model_info::describe(path, name, entry, &stack)?;
@@ -248,7 +248,7 @@ impl BaseModel {
                 }
             }
         };
-        self.lm_head()?.linear(backend, tied_linear)
+        self.lm_head()?.linear(tied_linear)
     }
 
     /// Whether the head's output projection is the word embeddings.

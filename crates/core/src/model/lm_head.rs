@@ -50,13 +50,22 @@ const DECODER_BIAS: &str = "language.words.bias";
 pub struct LmHead {
     /// Dense layer, GELU and norm before the output projection of a masked language model.
     transform: Option<Transform>,
+    output: OutputProjection,
+}
+
+enum OutputProjection {
+    Untied(Arc<FrozenLinear>),
+    Tied(TiedProjection),
+}
+
+/// Output projection with the weight of the word embeddings.
+#[derive(Default)]
+struct TiedProjection {
     bias: Option<Tensor>,
-    /// Whether the output projection is tied to the word embeddings.
-    is_tied: bool,
-    /// Weight of the output projection, if it is not tied to the word embeddings. Taken on first use.
-    untied_weight: Mutex<Option<StoredWeight>>,
-    /// Output projection, built on first use because it takes as much memory as the word embeddings.
+    /// Built on first use, because with some backends it takes as much memory as the word embeddings.
     linear: OnceLock<Arc<FrozenLinear>>,
+    /// Held while it is built.
+    building: Mutex<()>,
 }
 
 struct Transform {
@@ -88,32 +97,36 @@ impl LmHead {
             take_optional(&format!("{TRANSFORM_NORM}.bias"), &[hidden])?.unwrap_or_else(|| Tensor::zeros([hidden]));
         let norm = Arc::new(backend.freeze_norm(NormKind::LayerNorm, norm_weight, norm_bias, norm_eps)?);
         let bias = take_optional(DECODER_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary]));
-        let untied_weight = take_optional(DECODER_WEIGHT, &[vocabulary, hidden])?.map(StoredWeight::Dense);
-        let transform = Some(Transform { dense: Arc::new(dense), norm });
-        let is_tied = untied_weight.is_none();
-        let untied_weight = Mutex::new(untied_weight);
-        Ok(Some(Self { transform, bias: Some(bias), is_tied, untied_weight, linear: OnceLock::new() }))
+        let output = match take_optional(DECODER_WEIGHT, &[vocabulary, hidden])? {
+            Some(weight) => {
+                OutputProjection::Untied(Arc::new(backend.load_linear(StoredWeight::Dense(weight), Some(bias))?))
+            }
+            None => OutputProjection::Tied(TiedProjection { bias: Some(bias), ..TiedProjection::default() }),
+        };
+        Ok(Some(Self { transform: Some(Transform { dense: Arc::new(dense), norm }), output }))
     }
 
     /// Head of a causal language model: `None` if the checkpoint has no output projection and the config does not tie it to the
     /// word embeddings.
-    pub fn causal(weights: &mut CheckpointTensors, is_tied: bool, shape: [usize; 2]) -> Result<Option<Self>> {
-        let untied_weight = match weights.contains(DECODER_WEIGHT) && !is_tied {
-            true => Some(weights.take_weight(DECODER_WEIGHT, shape)?),
-            false if is_tied => None,
+    pub fn causal(
+        weights: &mut CheckpointTensors,
+        backend: &dyn Backend,
+        is_tied: bool,
+        shape: [usize; 2],
+    ) -> Result<Option<Self>> {
+        let output = match weights.contains(DECODER_WEIGHT) && !is_tied {
+            true => {
+                let weight = weights.take_weight(DECODER_WEIGHT, shape)?;
+                OutputProjection::Untied(Arc::new(backend.load_linear(weight, None)?))
+            }
+            false if is_tied => OutputProjection::Tied(TiedProjection::default()),
             false => return Ok(None),
         };
-        Ok(Some(Self {
-            transform: None,
-            bias: None,
-            is_tied,
-            untied_weight: Mutex::new(untied_weight),
-            linear: OnceLock::new(),
-        }))
+        Ok(Some(Self { transform: None, output }))
     }
 
     pub fn is_tied(&self) -> bool {
-        self.is_tied
+        matches!(self.output, OutputProjection::Tied(_))
     }
 
     /// Input of the output projection: `(rows, hidden)` → `(rows, hidden)`.
@@ -127,22 +140,21 @@ impl LmHead {
     /// Output projection `(hidden)` → `(vocabulary)`. `tied_linear` builds it from the word embeddings and a bias.
     pub fn linear(
         &self,
-        backend: &dyn Backend,
         tied_linear: impl FnOnce(Option<Tensor>) -> Result<FrozenLinear>,
     ) -> Result<&Arc<FrozenLinear>> {
-        if let Some(linear) = self.linear.get() {
-            return Ok(linear);
-        }
-        let mut untied_weight = self.untied_weight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(linear) = self.linear.get() {
-            return Ok(linear);
-        }
-        let linear = match untied_weight.clone() {
-            Some(weight) => backend.load_linear(weight, self.bias.clone())?,
-            None => tied_linear(self.bias.clone())?,
+        let tied = match &self.output {
+            OutputProjection::Untied(linear) => return Ok(linear),
+            OutputProjection::Tied(tied) => tied,
         };
-        *untied_weight = None;
-        Ok(self.linear.get_or_init(|| Arc::new(linear)))
+        if let Some(linear) = tied.linear.get() {
+            return Ok(linear);
+        }
+        let _building = tied.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(linear) = tied.linear.get() {
+            return Ok(linear);
+        }
+        let linear = tied_linear(tied.bias.clone())?;
+        Ok(tied.linear.get_or_init(|| Arc::new(linear)))
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
