@@ -20,6 +20,10 @@ use std::marker::PhantomData;
 /// stores them anyway, and reads a block's weights once for all rows.
 const MAX_TILE_ROWS: usize = 6;
 
+/// Up to this many rows, memory is the limit: the processor's own prefetching of the sequential weights reaches the bandwidth, and prefetch
+/// instructions take a third of it away, because they and the loads share the buffers for misses.
+const MAX_STREAMING_ROWS: usize = 2;
+
 /// `out[row, column] = init + Σ activations[row, k] · weight[column, k]`
 pub struct Int8Gemm<'a, 'b, F> {
     pub weights: &'a QuantizedWeight,
@@ -79,6 +83,8 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
         let (column, blocks) = (strip * STRIP_COLUMNS, self.activations.blocks_per_row());
         let columns = self.output.columns().end - column;
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
+        // Tiles below the first one find the strip in the caches.
+        let prefetches = row == 0 && self.output.rows() > MAX_STREAMING_ROWS;
         let (mut codes, mut lhs_blocks) = (self.activations.codes_ptr(row), self.activations.blocks_ptr(row));
         // SAFETY: `run` has checked that the bias has every column, the activations every row and the weight every
         // strip; partial accesses stop at the last column. The CPU supports `L`.
@@ -96,8 +102,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     F::scale_and_minimum(F::load_scales::<L>(block, 1)),
                 );
                 tile = tile.start_block::<F>(lhs_blocks, blocks);
-                // Tiles below the first one find the strip in the caches.
-                if row == 0 {
+                if prefetches {
                     let next = block.wrapping_add(PREFETCH_DISTANCE);
                     let (mut line, lines) = (0, F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES);
                     while line < lines {
