@@ -27,7 +27,8 @@ impl QuantBlock {
             QuantFormat::Bf16 => Self::unscaled(values.map(|value| bf16::from_f32(value).to_bits())),
             QuantFormat::Q8_0 => {
                 let scale = values.iter().fold(0f32, |max_abs, value| max_abs.max(value.abs())) / 127.0;
-                let code = |value: f32| ((value * reciprocal_or_zero(scale)).round() + 128.0) as u16;
+                let reciprocal = reciprocal_or_zero(scale);
+                let code = |value: f32| (round_half_away(value * reciprocal) + 128) as u16;
                 Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
             }
             QuantFormat::Q4_0 => {
@@ -61,6 +62,7 @@ impl QuantBlock {
 
     /// Parses [`QuantFormat::row_block_bytes`] bytes: GGUF's block, or 32 16-bit values, little-endian. Formats that
     /// GGUF does not have store scales, minima and codes in this order.
+    #[inline]
     pub fn parse(format: QuantFormat, bytes: &[u8]) -> Self {
         let read_u16 = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
         // The lower nibbles hold the first half of the block, the upper ones the second.
@@ -135,6 +137,15 @@ fn truncate_mantissa(value: f32) -> f32 {
     f32::from_bits(value.to_bits() & !0xff)
 }
 
+/// Rounds to the nearest integer, halves away from zero, as `f32::round`, which is a call for each value where the compiler may not assume
+/// SSE 4.1. `value` must be within the range of `i32`.
+#[inline]
+fn round_half_away(value: f32) -> i32 {
+    let truncated = value as i32;
+    let rest = value - truncated as f32;
+    truncated + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
+}
+
 /// Returns 1 / scale, or 0 for a block of zeros.
 fn reciprocal_or_zero(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
@@ -192,6 +203,15 @@ mod tests {
                 assert!(error <= bound * max_abs, "{format:?}: {error} of {max_abs}");
             }
         }
+    }
+
+    #[test]
+    fn integers_are_rounded_as_by_the_standard_library() {
+        let halves = (-600..=600).map(|number| number as f32 / 4.0);
+        for value in halves.flat_map(|value| [value, value.next_up(), value.next_down()]) {
+            assert_eq!(round_half_away(value) as f32, value.round(), "{value}");
+        }
+        assert_eq!(round_half_away(f32::NAN), 0);
     }
 
     #[test]

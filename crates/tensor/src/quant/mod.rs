@@ -88,11 +88,13 @@ impl QuantFormat {
     }
 
     /// Byte offset of a column's scale in a strip's block: all scales precede all minima.
+    #[inline]
     pub fn scale_offset(self, column: usize, index: usize) -> usize {
         self.scale_bytes() * (index * STRIP_COLUMNS + column)
     }
 
     /// Bit offset of a code in a strip's block.
+    #[inline]
     pub fn code_bit_offset(self, column: usize, k: usize) -> usize {
         let packed_bit_offset =
             |per_word: usize, header_bytes: usize| 8 * header_bytes + 32 * (k / per_word * STRIP_COLUMNS + column);

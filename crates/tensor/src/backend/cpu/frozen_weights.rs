@@ -8,7 +8,7 @@ use super::quant::{ColumnSlice, QuantizedActivations, QuantizedWeight};
 use super::threads::with_current_pool;
 use crate::backend::{Backend, Buffer, FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind, WeightOps};
 use crate::error::Result;
-use crate::quant::{QuantFormat, StoredWeight};
+use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, StoredWeight};
 use crate::{ActivationQuantization, LoraPrecision, Tensor};
 use std::sync::Arc;
 
@@ -104,19 +104,18 @@ fn multiply_columns(rows: usize, weight: &QuantizedWeight, multiply: impl Fn(&mu
     buffer_from_matrix_buf(buf)
 }
 
-/// Quantizes a map's weight row by row.
+/// Quantizes a map's weight.
 fn quantize_to_q8_0(linear: &FrozenLinear) -> QuantizedWeight {
-    let mut copy = QuantizedWeight::new(QuantFormat::Q8_0, linear.out_features, linear.in_features);
-    let mut values = vec![0.0; linear.in_features];
-    for row in 0..linear.out_features {
-        match linear.weight.as_quantized() {
-            Some(weight) => weight.dequantize_row(row, &mut values),
-            None => packing::unpack_row(linear.weight.as_matrix(), row, &mut values),
-        }
-        copy.quantize_row(row, &values);
-    }
-    copy
+    let format = QuantFormat::Q8_0;
+    QuantizedWeight::from_blocks(format, [linear.out_features, linear.in_features], |row, index| {
+        let values: [f32; BLOCK_SIZE] = match linear.weight.as_quantized() {
+            Some(weight) => weight.read_block(row, index).dequantize(weight.format()),
+            None => packing::unpack_row(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
+        };
+        QuantBlock::quantize(format, &values)
+    })
 }
+
 /// Copies one row of an embedding table, dequantized.
 pub fn embedding_row(table: &FrozenEmbedding, id: u32, out: &mut [f32]) {
     match table.weight.as_quantized() {

@@ -2,11 +2,14 @@
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::LANES;
+use super::threads::for_each_chunk;
 
 /// Packs W `(rows, k)` for `x·Wᵀ`: its rows become columns, sixteen to a panel; unused lanes are 0.
 pub fn pack_rows(weight: &[f32], rows: usize, k: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(rows.div_ceil(LANES), k * LANES);
-    pack_rows_into(buf.as_mut_slice(), k, weight.chunks_exact(k));
+    for_each_chunk(buf.as_mut_slice(), k * LANES, |panel, out| {
+        pack_rows_into(out, k, weight[panel * LANES * k..].chunks_exact(k).take(LANES));
+    });
     buf.freeze()
 }
 
@@ -22,24 +25,26 @@ pub fn pack_rows_into<'a>(panels: &mut [f32], k: usize, rows: impl Iterator<Item
     }
 }
 
-/// Reads one row of W from its panels for `x·Wᵀ`.
-pub fn unpack_row(panels: &Matrix, row: usize, out: &mut [f32]) {
-    let panel = panels.row(row / LANES);
-    out.iter_mut().zip(panel[row % LANES..].iter().step_by(LANES)).for_each(|(dst, src)| *dst = *src);
+/// Reads values of one row of W, from `first` on, from its panels for `x·Wᵀ`. Values beyond the row are 0.
+pub fn unpack_row<const N: usize>(panels: &Matrix, row: usize, first: usize) -> [f32; N] {
+    let mut values = [0.0; N];
+    let panel = &panels.row(row / LANES)[first * LANES + row % LANES..];
+    values.iter_mut().zip(panel.iter().step_by(LANES)).for_each(|(dst, src)| *dst = *src);
+    values
 }
 
 /// Packs W for `dY·W`, from its panels for `x·Wᵀ`, W `(output, input)`.
 pub fn transpose_packed(panels: &Matrix, out_features: usize, in_features: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(in_features.div_ceil(LANES), out_features * LANES);
     let packed = panels.as_slice();
-    for (panel, out) in buf.as_mut_slice().chunks_exact_mut(out_features * LANES).enumerate() {
+    for_each_chunk(buf.as_mut_slice(), out_features * LANES, |panel, out| {
         for (row, out_lanes) in out.chunks_exact_mut(LANES).enumerate() {
             let start = (row / LANES) * in_features * LANES + row % LANES;
             for (lane, column) in out_lanes.iter_mut().zip(panel * LANES..in_features) {
                 *lane = packed[start + column * LANES];
             }
         }
-    }
+    });
     buf.freeze()
 }
 
@@ -63,10 +68,12 @@ mod tests {
             let weight: Vec<f32> = (0..rows * k).map(|_| random.standard_normal()).collect();
             let panels = pack_rows(&weight, rows, k);
             let transposed_panels = transpose_packed(&panels, rows, k);
-            let mut unpacked = vec![0.0; k];
             for row in 0..rows {
-                unpack_row(&panels, row, &mut unpacked);
-                assert_eq!(unpacked, weight[row * k..][..k]);
+                let unpacked: [f32; 34] = unpack_row(&panels, row, 0);
+                assert_eq!(
+                    (&unpacked[..k], unpacked[k..].iter().all(|value| *value == 0.0)),
+                    (&weight[row * k..][..k], true)
+                );
                 for column in 0..k {
                     let expected = weight[row * k + column];
                     assert_eq!(panels.row(row / LANES)[column * LANES + row % LANES], expected);

@@ -7,9 +7,11 @@
 //! stops at page boundaries, and the page table exceeds the TLB.
 
 use crate::backend::cpu::simd::LANES;
+use crate::backend::cpu::threads::for_each_chunk;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -174,9 +176,15 @@ impl ArenaSlice {
             _ => (ArenaChunk::new(lines * size_of::<CacheLine>()), 0),
         };
         *current = Some((Arc::clone(&chunk), first_line + lines));
-        // SAFETY: the lines lie within the chunk, and the lock on `CURRENT_CHUNK` ensures that no other slice has them;
-        // all-zero bits are valid `f32`.
-        unsafe { chunk.base.as_ptr().add(first_line).write_bytes(0, lines) };
+        drop(current);
+        // SAFETY: the lines lie within the chunk, and no other slice has them: the lock on `CURRENT_CHUNK` was held while they were taken.
+        let uninit = unsafe {
+            std::slice::from_raw_parts_mut(chunk.base.as_ptr().add(first_line).cast::<MaybeUninit<CacheLine>>(), lines)
+        };
+        // Most of the time is the operating system's, which clears each new page.
+        for_each_chunk(uninit, HUGE_PAGE_BYTES / size_of::<CacheLine>(), |_, lines| {
+            lines.fill(MaybeUninit::new(CacheLine::ZERO));
+        });
         Self { chunk, first_line, line_count: lines }
     }
 

@@ -1,7 +1,8 @@
-//! Quantized weight `(output, input)` in strips of 32 columns, written and read row by row.
+//! Quantized weight `(output, input)` in strips of 32 columns, built in parallel and read row by row.
 
 use crate::Tensor;
 use crate::backend::cpu::memory::{ArenaSlice, CacheLine};
+use crate::backend::cpu::threads::for_each_chunk;
 use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, STRIP_COLUMNS};
 use half::f16;
 
@@ -15,31 +16,45 @@ pub struct QuantizedWeight {
 }
 
 impl QuantizedWeight {
-    /// Zeros, to be filled row by row.
-    pub fn new(format: QuantFormat, output: usize, input: usize) -> Self {
-        let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes(format, input);
-        Self {
-            format,
-            out_features: output,
-            in_features: input,
-            storage: ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>())),
-        }
+    /// Builds the weight `(output, input)` from the block of each row and block index, in parallel.
+    pub fn from_blocks(
+        format: QuantFormat,
+        [output, input]: [usize; 2],
+        block: impl Fn(usize, usize) -> QuantBlock + Sync,
+    ) -> Self {
+        let strip_bytes = strip_bytes(format, input);
+        let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
+        let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
+        let mut weight = Self { format, out_features: output, in_features: input, storage };
+        for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
+            // Row by row, because a row is contiguous where it comes from.
+            for (column, row) in (strip * STRIP_COLUMNS..output).take(STRIP_COLUMNS).enumerate() {
+                for (index, bytes) in bytes.chunks_exact_mut(format.strip_block_bytes()).enumerate() {
+                    write_block(bytes, format, column, &block(row, index));
+                }
+            }
+        });
+        weight
     }
 
     /// Quantizes the rows of a matrix.
     pub fn quantize(format: QuantFormat, weight: &[f32], output: usize, input: usize) -> Self {
         assert_eq!(weight.len(), output * input, "the weight has all its rows");
-        let mut quantized = Self::new(format, output, input);
-        weight.chunks_exact(input).enumerate().for_each(|(row, values)| quantized.quantize_row(row, values));
-        quantized
+        Self::from_blocks(format, [output, input], |row, index| {
+            let values = &weight[row * input..(row + 1) * input];
+            QuantBlock::quantize(format, &values[index * BLOCK_SIZE..input.min((index + 1) * BLOCK_SIZE)])
+        })
     }
 
-    /// Copies all rows, each in whole blocks of the format's file layout, without loss.
+    /// Copies all rows, without loss, each in whole blocks of the format's file layout: GGUF's blocks of 32, or 16-bit values,
+    /// little-endian.
     pub fn from_rows(format: QuantFormat, [output, input]: [usize; 2], bytes: &[u8]) -> Self {
-        let mut quantized = Self::new(format, output, input);
-        let row_bytes = (bytes.len() / output.max(1)).max(1);
-        bytes.chunks_exact(row_bytes).enumerate().for_each(|(row, bytes)| quantized.copy_row_blocks(row, bytes));
-        quantized
+        let (block_bytes, blocks) = (format.row_block_bytes(), input / BLOCK_SIZE);
+        assert!(input.is_multiple_of(BLOCK_SIZE), "rows in file layout are whole blocks");
+        assert_eq!(bytes.len(), output * blocks * block_bytes, "the weight has all its blocks");
+        Self::from_blocks(format, [output, input], |row, index| {
+            QuantBlock::parse(format, &bytes[(row * blocks + index) * block_bytes..][..block_bytes])
+        })
     }
 
     /// Dequantizes all rows `(output, input)`.
@@ -47,24 +62,6 @@ impl QuantizedWeight {
         let mut values = vec![0.0; self.out_features * self.in_features];
         values.chunks_exact_mut(self.in_features).enumerate().for_each(|(row, out)| self.dequantize_row(row, out));
         Tensor::new([self.out_features, self.in_features], values)
-    }
-
-    /// Quantizes one row.
-    pub fn quantize_row(&mut self, row: usize, values: &[f32]) {
-        assert_eq!(values.len(), self.in_features, "the row has the weight's input width");
-        for (index, values) in values.chunks(BLOCK_SIZE).enumerate() {
-            self.write_block(row, index, &QuantBlock::quantize(self.format, values));
-        }
-    }
-
-    /// Copies a row from its blocks in file layout, without loss: GGUF's blocks of 32, or 16-bit values, little-endian.
-    pub fn copy_row_blocks(&mut self, row: usize, bytes: &[u8]) {
-        let block_bytes = self.format.row_block_bytes();
-        assert!(self.in_features.is_multiple_of(BLOCK_SIZE), "rows in file layout are whole blocks");
-        assert_eq!(bytes.len(), self.in_features / BLOCK_SIZE * block_bytes, "the row has all its blocks");
-        for (index, bytes) in bytes.chunks_exact(block_bytes).enumerate() {
-            self.write_block(row, index, &QuantBlock::parse(self.format, bytes));
-        }
     }
 
     /// Dequantizes one row.
@@ -117,29 +114,8 @@ impl QuantizedWeight {
         row / STRIP_COLUMNS * self.strip_bytes() + block_index * self.format.strip_block_bytes()
     }
 
-    fn write_block(&mut self, row: usize, block_index: usize, block: &QuantBlock) {
-        let (format, block_start, column) = (self.format, self.block_offset(row, block_index), row % STRIP_COLUMNS);
-        let bytes = &mut self.as_bytes_mut()[block_start..block_start + format.strip_block_bytes()];
-        let [scales, minima] = format.scale_counts();
-        let scales_and_minima = block.scales[..scales].iter().chain(&block.minima[..minima]);
-        for (index, scale) in scales_and_minima.enumerate() {
-            let offset = format.scale_offset(column, index);
-            match format.scale_bytes() {
-                2 => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
-                _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
-            }
-        }
-        for (k, code) in block.codes.into_iter().enumerate() {
-            let (offset, bit) = (format.code_bit_offset(column, k) / 8, format.code_bit_offset(column, k) % 8);
-            match format.code_bits() {
-                16 => bytes[offset..offset + 2].copy_from_slice(&code.to_le_bytes()),
-                8 => bytes[offset] = code as u8,
-                _ => bytes[offset] = bytes[offset] & (0xf0 >> bit) | (code as u8) << bit,
-            }
-        }
-    }
-
-    fn read_block(&self, row: usize, block_index: usize) -> QuantBlock {
+    /// One block of a row.
+    pub fn read_block(&self, row: usize, block_index: usize) -> QuantBlock {
         let (format, block_start, column) = (self.format, self.block_offset(row, block_index), row % STRIP_COLUMNS);
         let bytes = &self.as_bytes()[block_start..block_start + format.strip_block_bytes()];
         let read_u16 = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
@@ -163,6 +139,25 @@ impl QuantizedWeight {
             }
         });
         QuantBlock { scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
+    }
+}
+
+/// Writes the block of one column of a strip to the strip's block `bytes`.
+fn write_block(bytes: &mut [u8], format: QuantFormat, column: usize, block: &QuantBlock) {
+    let [scales, minima] = format.scale_counts();
+    let scales_and_minima = block.scales[..scales].iter().chain(&block.minima[..minima]);
+    for (index, scale) in scales_and_minima.enumerate() {
+        let offset = format.scale_offset(column, index);
+        match format.scale_bytes() {
+            2 => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
+            _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
+        }
+    }
+    let codes = block.codes.iter().enumerate().map(|(k, code)| (format.code_bit_offset(column, k), *code));
+    match format.code_bits() {
+        16 => codes.for_each(|(bit, code)| bytes[bit / 8..bit / 8 + 2].copy_from_slice(&code.to_le_bytes())),
+        8 => codes.for_each(|(bit, code)| bytes[bit / 8] = code as u8),
+        _ => codes.for_each(|(bit, code)| bytes[bit / 8] |= (code as u8) << (bit % 8)),
     }
 }
 
