@@ -49,8 +49,9 @@ check: ## Format, lints, documentation, licences, unused dependencies, spelling
 lint-unsafe: ## The unsafe code of the CPU backend under Miri (installs a nightly toolchain)
 	scripts/miri.sh
 
-bench: ## How long training and predicting take on this machine
+bench: ## The main job over HTTP, then comparisons with peers (BENCHES=training,decode for some); results in target/bench
 	@scripts/bench.sh
+	@python3 benches/run_all.py $(if $(BENCHES),--only $(BENCHES))
 
 golden: model ## Logits and gradients on the real base model, against PyTorch and PEFT
 	@scripts/golden.sh

@@ -1,7 +1,7 @@
 """The defaults of a job with nothing but its file, compared with what a user would do otherwise. Prints a table.
 
     python3 benches/quality.py [--base sentence|plain|decoder] [--stsb FILE] [--gsm8k FILE] [--shapes NAME,…] [--peft]
-                               [--train-rows N]
+                               [--train-rows N] [--int8]
 
 The base is the sentence encoder all-MiniLM-L6-v2, the same without its sentence-transformers files (an encoder as any), or the decoder
 SmolLM2-135M-Instruct. For each dataset of shapes.py: the figure of the default on held-out rows and its seconds, and the best of the
@@ -146,7 +146,7 @@ def train(client, path, job):
     return view, time.perf_counter() - started
 
 
-def measure(client, shape, path, peer):
+def measure(client, shape, path, peer, precisions=()):
     """The method of the default, its figure and seconds, and the figures of the alternatives."""
     name = shape.name.split()[0]
     view, seconds = train(client, path, {"name": name})
@@ -157,12 +157,16 @@ def measure(client, shape, path, peer):
         (inputs, _), (test, cosines) = features(client, shape.train), features(client, shape.test)
         found = alternatives(shape, inputs, test, cosines, [row[shape.kind] for row in shape.train])
         others = {other: with_error(shape, actual, answers) for other, answers in found}
+    for precision in precisions:
+        job = {"name": f"{name}-{precision}", "method": {"type": "lora"}, "hyperparameters": {"precision": precision}}
+        train(client, path, job)
+        others[f"LoRA in {precision}"] = with_error(shape, actual, predicted(client, shape, shape.test, job["name"]))
     if peer and shape.kind in ("label", "value", "labels"):
         others["PEFT, LoRA"] = with_error(shape, actual, peft(peer, shape, path.parent, path))
     return view["method"]["type"], default, seconds, others
 
 
-def measure_generation(client, shape, path, peer):
+def measure_generation(client, shape, path, peer, _precisions=()):
     """As `measure`, of completions and preferences."""
     task = {"type": {"completion": "causal_language_model", "preference": "preference"}[shape.kind]}
     test = write_test(shape, path.parent)
@@ -204,6 +208,7 @@ def main():
     parser.add_argument("--gsm8k", help="GSM8K's training rows: JSON lines with question and answer")
     parser.add_argument("--shapes", help="names, or their beginnings, separated by commas; all by default")
     parser.add_argument("--peft", action="store_true")
+    parser.add_argument("--int8", action="store_true", help="LoRA in f32 and in int8 as alternatives")
     parser.add_argument("--train-rows", type=int, help="the first rows of each dataset alone; PEFT trains at most 30 epochs of them")
     options = parser.parse_args()
     program, names = common.server_program(options.espalier), options.shapes and tuple(options.shapes.split(","))
@@ -215,7 +220,7 @@ def main():
         measured = measure_generation if shape.generates else measure
         with base_model(options.base) as (model, peer), common.Server(program, model=model) as server, tempfile.TemporaryDirectory() as folder:
             client, path = Client(server.address), shape.write(folder)
-            method, default, seconds, others = measured(client, shape, path, peer if options.peft else None)
+            method, default, seconds, others = measured(client, shape, path, peer if options.peft else None, ("f32", "int8") if options.int8 else ())
         common.note(f"{shape.name}: {others}")
         best = max(others, key=lambda other: others[other][0], default=None)
         best_cells = (best, percent(*others[best]), f"{100 * (default[0] - others[best][0]):+.1f}") if best else ("none", "", "")

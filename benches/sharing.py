@@ -1,6 +1,6 @@
 """One machine for serving and training: /predict at a fifth of saturation with and without a job. Prints a table.
 
-    python3 benches/sharing.py [--rounds 3] [--seconds 20] [--share 0.2] [--train FILE] [--csv FILE]
+    python3 benches/sharing.py [--rounds 3] [--seconds 20] [--share 0.2] [--int8] [--train FILE] [--csv FILE]
 
 Saturation is measured first: single inputs for one adapter, as fast as they are answered. A round then asks steadily at
 a share of that rate alone, lets a LoRA job train alone, and asks at that rate while the job goes on. The job's speed is
@@ -61,7 +61,8 @@ def round_of(options, program, server, asking, rate):
     client = Client(server.address)
     ask = lambda: load(program, server.address, options.seconds, options.connections, asking, rate)
     alone = ask()
-    fields = {"method": {"type": "lora"}, "hyperparameters": {"epochs": EPOCHS}, "validation": {"fraction": 0}}
+    precision = "int8" if options.int8 else "f32"
+    fields = {"method": {"type": "lora"}, "hyperparameters": {"epochs": EPOCHS, "precision": precision}, "validation": {"fraction": 0}}
     job = client.start_job(fields, common.ROOT / options.train)
     client.await_job(job, lambda view: view["progress"] and view["progress"]["step"] >= WARM_STEPS)
     with Watch(server.address, job) as solo:
@@ -80,13 +81,15 @@ def main():
     parser.add_argument("--share", type=float, default=0.2, help="of saturation [0.2]")
     parser.add_argument("--rate", type=float, help="requests/s, in place of a share of saturation")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--int8", action="store_true", help="int8 for requests and the job")
     parser.add_argument("--train", default=common.SAMPLE, help="what the job trains on")
     parser.add_argument("--csv", default=common.TEST, help="texts to ask")
     options = parser.parse_args()
     server, program = common.server_program(options.espalier), common.bench_program(options.load, "load")
     asking = lines(common.texts(options.csv), [adapters.name(0)], 1)
     # Often enough to see the job's speed within a window; its default is 5 s.
-    with common.Server(server, "--heartbeat-interval", "500ms") as server:
+    flags = ["--activation-quantization", "int8"] if options.int8 else []
+    with common.Server(server, "--heartbeat-interval", "500ms", *flags) as server:
         adapters.upload(Client(server.address), 0)
         rate = options.rate
         if not rate:

@@ -1,0 +1,118 @@
+"""Runs the benchmarks one after another and writes their tables as JSON and Markdown.
+
+    python3 benches/run_all.py [--only NAME,…] [--rounds 3] [--out target/bench]
+
+The programs are built once. `results.json` has for each benchmark its command, seconds, exit status and tables, and the machine and commit once;
+`results.md` has the same tables. A benchmark that fails is reported, the others run, and the exit status is 1.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import common
+
+FLAGS = {"espalier": common.server_program, "load": lambda given: common.bench_program(given, "load"), "training": lambda given: common.bench_program(given, "training")}
+
+# Name, script with its arguments, programs that it takes.
+BENCHES = [
+    ("training", ["benches/training.py"], ["training"]),
+    ("precision", ["benches/precision.py"], ["training"]),
+    ("embeddings", ["benches/embeddings.py", "--peers", "onnxruntime-int8,openvino"], ["espalier", "load"]),
+    ("serving", ["benches/serving.py"], ["espalier", "load"]),
+    ("sharing", ["benches/sharing.py"], ["espalier", "load"]),
+    ("sharing-int8", ["benches/sharing.py", "--int8"], ["espalier", "load"]),
+    ("prefill", ["benches/prefill.py"], ["espalier"]),
+    ("decode", ["benches/decode.py"], ["espalier"]),
+    ("streams", ["benches/streams.py"], ["espalier"]),
+    ("prompt-lookup", ["benches/prompt_lookup.py"], ["espalier"]),
+    ("large-base", ["benches/large_base.py"], ["espalier"]),
+]
+
+
+def machine():
+    cpu = next((line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "instructions": [name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8") if name in flags],
+    }
+
+
+def tables(text):
+    """The Markdown tables of an output: columns, and rows of cells."""
+    found, lines = [], [line.strip() for line in text.splitlines()]
+    for line, before in zip(lines, ["", *lines]):
+        if not line.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if set(line) <= set("|-: "):
+            continue
+        if before.startswith("|"):
+            found[-1]["rows"].append(cells)
+        else:
+            found.append({"columns": cells, "rows": []})
+    return found
+
+
+def measure(name, command):
+    common.note(f"{name}: {' '.join(map(str, command))}")
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=common.ROOT, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, flush=True)
+    return {
+        "name": name,
+        "command": " ".join(map(str, command)),
+        "seconds": round(time.monotonic() - start, 1),
+        "exit_status": done.returncode,
+        "tables": tables(done.stdout),
+    }
+
+
+def markdown(results):
+    lines = [f"{results['date']}, {results['machine']['cores']} cores of {results['machine']['cpu']}, commit {results['commit']}", ""]
+    for result in results["results"]:
+        lines += [f"## {result['name']}", "", f"`{result['command']}`, {result['seconds']} s", ""]
+        for table in result["tables"]:
+            rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
+            lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help=f"names, separated by commas: {', '.join(name for name, *_ in BENCHES)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=common.ROOT / "target/bench")
+    for program in FLAGS:
+        parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
+    options = parser.parse_args()
+    names = options.only.split(",") if options.only else [name for name, *_ in BENCHES]
+    if unknown := set(names) - {name for name, *_ in BENCHES}:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    chosen = [bench for bench in BENCHES if bench[0] in names]
+    needed = {program for *_, programs in chosen for program in programs}
+    built = {program: FLAGS[program](getattr(options, program)) for program in FLAGS if program in needed}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+    results = {"date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine(), "results": []}
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, command, programs in chosen:
+        flags = [part for program in programs for part in (f"--{program}", built[program])]
+        results["results"].append(measure(name, [*command, "--rounds", options.rounds, *flags]))
+        (options.out / "results.json").write_text(json.dumps(results, indent=1))
+        (options.out / "results.md").write_text(markdown(results))
+    common.note(f"results in {options.out}")
+    failed = [result["name"] for result in results["results"] if result["exit_status"]]
+    if failed:
+        sys.exit(f"error: failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
