@@ -7,6 +7,7 @@ batches of 32, three epochs; PEFT trains in f32, where bf16 is far slower on CPU
 Decoding is greedy, one text; the bandwidth is what two threads read in dot products of vectors that no cache holds, measured in each round.
 """
 
+import sys
 import tempfile
 import threading
 import time
@@ -65,16 +66,13 @@ def train(program, path, flags, hyperparameters):
         start = time.monotonic()
         job = client.call("/jobs", body | {"hyperparameters": {"epochs": EPOCHS, "batch_size": 32, **hyperparameters}})["id"]
         seen = []
-        while True:
-            view, now = client.call(f"/jobs/{job}"), time.monotonic()
+
+        def note_step(view):
             step = (view["progress"] or {}).get("step", 0)
             if step > (seen[-1][1] if seen else 0):
-                seen.append((now, step))
-            if view["status"] not in ("queued", "running"):
-                break
-            time.sleep(0.02)
-        if view["status"] != "succeeded":
-            raise SystemExit(f"error: the job ended as {view['status']}: {view.get('error')}")
+                seen.append((time.monotonic(), step))
+
+        view = client.await_job(job, note_step, every=0.02)
         (first, one), (last, count) = seen[0], seen[-1]
         per_step, examples_per_step = (last - first) / (count - one), EPOCHS * view["metrics"]["training_examples"] / count
         return {
@@ -85,19 +83,20 @@ def train(program, path, flags, hyperparameters):
 
 
 def measure_training(program, bases, options, folder):
-    path = Path(tempfile.mkdtemp(prefix="espalier-bench-")) / "rows.csv"
-    common.write_rows(path, rows())
     ours, theirs = {name: [] for name in bases}, []
-    for _ in range(options.rounds):
-        theirs.append(common.run(".venv/bin/python", "benches/large_base_peer.py", str(folder), str(path), str(options.steps), "2", "64"))
-        for name, (base, flags, hyperparameters) in bases.items():
-            ours[name].append(train(program, base, flags, hyperparameters))
-            common.note(f"{name}: {ours[name][-1]}; PEFT: {theirs[-1]}")
+    with tempfile.TemporaryDirectory(prefix="espalier-bench-") as temporary:
+        path = common.write_rows(Path(temporary) / "rows.csv", rows())
+        for _ in range(options.rounds):
+            peer = ["benches/large_base_peer.py", folder, path, options.steps, 2, 64]
+            theirs.append(common.run(sys.executable, *map(str, peer)))
+            for name, (base, flags, hyperparameters) in bases.items():
+                ours[name].append(train(program, base, flags, hyperparameters))
+                common.note(f"{name}: {ours[name][-1]}; PEFT: {theirs[-1]}")
     common.header("job", "examples/s", "PEFT in f32", "ratio", "peak, MiB", "PEFT", "share", "claim to first step, s", "share of the job", "rounds")
     for name, found in ours.items():
         rates = [one["rate"] for one in found]
         ratio = common.spread(one / other["examples_per_second"] for one, other in zip(rates, theirs, strict=True))
-        peak, peer_peak = max(one["peak"] for one in found), max(one["peak_bytes"] / MIB for one in theirs)
+        peak, peer_peak = max(one["peak"] for one in found), max(one["peak_mib"] for one in theirs)
         first = common.middle([one["to_first"] for one in found])
         share = common.middle([one["to_first"] / one["total"] for one in found], 2)
         peer_rates = common.middle([one["examples_per_second"] for one in theirs], 2)

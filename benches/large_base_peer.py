@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from peer import BATCH, full_batches
+from peer import BATCH, full_batches, peak_mib
 from quality_peer import build_decoder
 from transformers import AutoTokenizer
 
@@ -49,9 +49,7 @@ def main():
     start = time.perf_counter()
     losses = [step() for _ in range(int(steps))]
     seconds = time.perf_counter() - start
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    print(json.dumps({"examples_per_second": BATCH * len(losses) / seconds, "peak_bytes": peak * 1024, "loss": losses[-1]}))
+    print(json.dumps({"examples_per_second": BATCH * len(losses) / seconds, "peak_mib": peak_mib(), "loss": losses[-1]}))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 BATCH = 32
 RESAMPLES = 200
+PRECISIONS = ("f32", "int8")
 
 
 def spearman(one, other):
@@ -146,7 +147,7 @@ def train(client, path, job):
     return view, time.perf_counter() - started
 
 
-def measure(client, shape, path, peer, precisions=()):
+def measure(client, shape, path, peer, precisions):
     """The method of the default, its figure and seconds, and the figures of the alternatives."""
     name = shape.name.split()[0]
     view, seconds = train(client, path, {"name": name})
@@ -166,7 +167,7 @@ def measure(client, shape, path, peer, precisions=()):
     return view["method"]["type"], default, seconds, others
 
 
-def measure_generation(client, shape, path, peer, _precisions=()):
+def measure_generation(client, shape, path, peer):
     """As `measure`, of completions and preferences."""
     task = {"type": {"completion": "causal_language_model", "preference": "preference"}[shape.kind]}
     test = write_test(shape, path.parent)
@@ -217,10 +218,13 @@ def main():
         if names and not shape.name.startswith(names) or shape.generates and options.base != "decoder":
             continue
         shape.train = shape.train[: options.train_rows]
-        measured = measure_generation if shape.generates else measure
         with base_model(options.base) as (model, peer), common.Server(program, model=model) as server, tempfile.TemporaryDirectory() as folder:
             client, path = Client(server.address), shape.write(folder)
-            method, default, seconds, others = measured(client, shape, path, peer if options.peft else None, ("f32", "int8") if options.int8 else ())
+            peer = peer if options.peft else None
+            if shape.generates:
+                method, default, seconds, others = measure_generation(client, shape, path, peer)
+            else:
+                method, default, seconds, others = measure(client, shape, path, peer, PRECISIONS if options.int8 else ())
         common.note(f"{shape.name}: {others}")
         best = max(others, key=lambda other: others[other][0], default=None)
         best_cells = (best, percent(*others[best]), f"{100 * (default[0] - others[best][0]):+.1f}") if best else ("none", "", "")

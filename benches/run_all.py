@@ -17,7 +17,12 @@ from pathlib import Path
 
 import common
 
-FLAGS = {"espalier": common.server_program, "load": lambda given: common.bench_program(given, "load"), "training": lambda given: common.bench_program(given, "training")}
+# Functions that return the path of a program, and build it if none is given.
+PROGRAMS = {
+    "espalier": common.server_program,
+    "load": lambda given: common.bench_program(given, "load"),
+    "training": lambda given: common.bench_program(given, "training"),
+}
 
 # Name, script with its arguments, programs that it takes.
 BENCHES = [
@@ -91,7 +96,7 @@ def main():
     parser.add_argument("--only", help=f"names, separated by commas: {', '.join(name for name, *_ in BENCHES)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=common.ROOT / "target/bench")
-    for program in FLAGS:
+    for program in PROGRAMS:
         parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else [name for name, *_ in BENCHES]
@@ -99,7 +104,7 @@ def main():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     chosen = [bench for bench in BENCHES if bench[0] in names]
     needed = {program for *_, programs in chosen for program in programs}
-    built = {program: FLAGS[program](getattr(options, program)) for program in FLAGS if program in needed}
+    built = {program: PROGRAMS[program](getattr(options, program)) for program in PROGRAMS if program in needed}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
     results = {"date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine(), "results": []}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -164,7 +164,7 @@ fn requested_linear_head_on_the_first_token_is_kept() {
 }
 
 #[test]
-fn few_examples_are_pooled_by_the_mean_where_the_base_has_a_pooler() {
+fn small_datasets_use_mean_pooling_instead_of_the_pooler() {
     let folder = tempfile::tempdir().unwrap();
     for file in fs::read_dir(espalier_testing::jobs::fixture("tiny-bert")).unwrap().map(|entry| entry.unwrap().path()) {
         if file.is_file() {

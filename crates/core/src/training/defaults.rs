@@ -11,8 +11,8 @@ const MIN_POOLER_EXAMPLES: usize = 200;
 
 /// Default pooling of a task: that of the base, but the mean in place of its pooler for classification and regression with few examples.
 pub fn default_pooling(info: &BaseModelInfo, task: &task::Config, examples: usize) -> Pooling {
-    let has_pooled_head = RowSelection::for_task(task, Pooling::Cls) == RowSelection::Pooled(Pooling::Cls)
-        && task.head_outputs(&[]).is_some();
+    let reads_pooled_rows = matches!(RowSelection::for_task(task, info.default_pooling), RowSelection::Pooled(_));
+    let has_pooled_head = reads_pooled_rows && task.head_outputs(&[]).is_some();
     match info.default_pooling {
         Pooling::Cls if has_pooled_head && examples < MIN_POOLER_EXAMPLES => Pooling::Mean,
         other => other,

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_rounded_as_by_the_standard_library() {
+    fn round_half_away_equals_f32_round() {
         let halves = (-600..=600).map(|number| number as f32 / 4.0);
         for value in halves.flat_map(|value| [value, value.next_up(), value.next_down()]) {
             assert_eq!(round_half_away(value) as f32, value.round(), "{value}");

@@ -112,7 +112,7 @@ fn covariance(features: &Features, indices: &[usize], means: &[f64], kernels: &d
 
 /// Cholesky factor of a positive definite matrix, in place in the lower triangle. The ridge makes the covariance positive definite.
 ///
-/// The upper triangle holds the transposed factor, so that the sums of all columns of a row are updated with neighbouring values.
+/// The upper triangle stores the transposed factor, so the inner loop reads contiguous memory.
 fn cholesky(matrix: &mut [f64], width: usize) {
     let mut sums = vec![0.0; width];
     for row in 0..width {

@@ -110,7 +110,7 @@ fn quantize_to_q8_0(linear: &FrozenLinear) -> QuantizedWeight {
     QuantizedWeight::from_blocks(format, [linear.out_features, linear.in_features], |row, index| {
         let values: [f32; BLOCK_SIZE] = match linear.weight.as_quantized() {
             Some(weight) => weight.read_block(row, index).dequantize(weight.format()),
-            None => packing::unpack_row(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
+            None => packing::unpack_row_block(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
         };
         QuantBlock::quantize(format, &values)
     })

@@ -2,12 +2,12 @@
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::LANES;
-use super::threads::for_each_chunk;
+use super::threads::par_for_each_chunk;
 
 /// Packs W `(rows, k)` for `x·Wᵀ`: its rows become columns, sixteen to a panel; unused lanes are 0.
 pub fn pack_rows(weight: &[f32], rows: usize, k: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(rows.div_ceil(LANES), k * LANES);
-    for_each_chunk(buf.as_mut_slice(), k * LANES, |panel, out| {
+    par_for_each_chunk(buf.as_mut_slice(), k * LANES, |panel, out| {
         pack_rows_into(out, k, weight[panel * LANES * k..].chunks_exact(k).take(LANES));
     });
     buf.freeze()
@@ -25,8 +25,8 @@ pub fn pack_rows_into<'a>(panels: &mut [f32], k: usize, rows: impl Iterator<Item
     }
 }
 
-/// Reads values of one row of W, from `first` on, from its panels for `x·Wᵀ`. Values beyond the row are 0.
-pub fn unpack_row<const N: usize>(panels: &Matrix, row: usize, first: usize) -> [f32; N] {
+/// Reads `N` values of one row of W, from column `first` on, from its panels for `x·Wᵀ`. Columns beyond the width of W are 0.
+pub fn unpack_row_block<const N: usize>(panels: &Matrix, row: usize, first: usize) -> [f32; N] {
     let mut values = [0.0; N];
     let panel = &panels.row(row / LANES)[first * LANES + row % LANES..];
     values.iter_mut().zip(panel.iter().step_by(LANES)).for_each(|(dst, src)| *dst = *src);
@@ -37,7 +37,7 @@ pub fn unpack_row<const N: usize>(panels: &Matrix, row: usize, first: usize) -> 
 pub fn transpose_packed(panels: &Matrix, out_features: usize, in_features: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(in_features.div_ceil(LANES), out_features * LANES);
     let packed = panels.as_slice();
-    for_each_chunk(buf.as_mut_slice(), out_features * LANES, |panel, out| {
+    par_for_each_chunk(buf.as_mut_slice(), out_features * LANES, |panel, out| {
         for (row, out_lanes) in out.chunks_exact_mut(LANES).enumerate() {
             let start = (row / LANES) * in_features * LANES + row % LANES;
             for (lane, column) in out_lanes.iter_mut().zip(panel * LANES..in_features) {
@@ -69,7 +69,7 @@ mod tests {
             let panels = pack_rows(&weight, rows, k);
             let transposed_panels = transpose_packed(&panels, rows, k);
             for row in 0..rows {
-                let unpacked: [f32; 34] = unpack_row(&panels, row, 0);
+                let unpacked: [f32; 34] = unpack_row_block(&panels, row, 0);
                 assert_eq!(
                     (&unpacked[..k], unpacked[k..].iter().all(|value| *value == 0.0)),
                     (&weight[row * k..][..k], true)

@@ -1,6 +1,7 @@
 //! Paged decode attention: queries of the last rows of each sequence against its KV cache, block by block. Blocks of query rows are split over the
 //! active intra-op threads.
 
+use super::head_tasks::QUERY_BLOCK_ROWS;
 use super::kv_block::CpuKvBlock;
 use super::softmax::{ScoreMask, Softmax, padded_len};
 use crate::backend::cpu::backend::{CpuBackend, buffer_from_matrix_buf};
@@ -35,12 +36,13 @@ impl KvCacheOps for CpuBackend {
         let mut out = MatrixBuf::new(query.rows(), query.width());
         let mut remaining = out.as_mut_slice();
         let mut blocks = Vec::new();
-        for block in row_blocks(&input) {
+        for block in query_blocks(&input) {
             let (block_out, rest) = std::mem::take(&mut remaining).split_at_mut(block.query_rows.len() * query.width());
             remaining = rest;
             blocks.push((block, Mutex::new(block_out)));
         }
-        let score_len = |(block, _): &(RowBlock, _)| block.query_rows.len().max(input.heads) * padded_len(block.keys);
+        let score_len =
+            |(block, _): &(CachedQueryBlock, _)| block.query_rows.len().max(input.heads) * padded_len(block.keys);
         let most_scores = blocks.iter().map(score_len).max().unwrap_or(0);
         // Later rows of a sequence attend to more keys, so they go first.
         let queue = Mutex::new(blocks.iter().rev());
@@ -64,32 +66,29 @@ impl KvCacheOps for CpuBackend {
     }
 }
 
-/// Query rows of a block: its scores of one head stay in the second-level cache.
-const MAX_BLOCK_ROWS: usize = 64;
-
-/// Neighbouring query rows of a sequence, whose attention one thread computes.
-struct RowBlock<'a> {
+/// Adjacent query rows of one sequence. One thread computes their attention.
+struct CachedQueryBlock<'a> {
     cached: CachedSequence<'a>,
     /// Rows of the block in the queries.
     query_rows: Range<usize>,
-    /// Keys from the first one on that contain all those that the block attends to.
+    /// Number of leading keys that include every key the block attends to.
     keys: usize,
     /// Position of the first query row among the sequence's own rows.
     first_position: usize,
 }
 
 /// Splits the query rows of all sequences into blocks, in order.
-fn row_blocks<'a>(input: &'a DecodeAttentionInput) -> impl Iterator<Item = RowBlock<'a>> {
+fn query_blocks<'a>(input: &'a DecodeAttentionInput) -> impl Iterator<Item = CachedQueryBlock<'a>> {
     input.sequences.iter().zip(input.query_layout.row_ranges()).flat_map(move |(cached, rows)| {
         let (prefix_rows, key_count) = (cached.prefix_rows, cached.rows);
         // The query rows are the last rows of the sequence.
         let sequence_position = key_count - prefix_rows - rows.len();
-        rows.clone().step_by(MAX_BLOCK_ROWS).map(move |start| {
-            let query_rows = start..rows.end.min(start + MAX_BLOCK_ROWS);
+        rows.clone().step_by(QUERY_BLOCK_ROWS).map(move |start| {
+            let query_rows = start..rows.end.min(start + QUERY_BLOCK_ROWS);
             let first_position = sequence_position + start - rows.start;
             let positions = first_position..first_position + query_rows.len();
             let keys = input.mask.visible_range(positions, prefix_rows, key_count).end;
-            RowBlock { cached: *cached, query_rows, keys, first_position }
+            CachedQueryBlock { cached: *cached, query_rows, keys, first_position }
         })
     })
 }
@@ -103,7 +102,7 @@ struct HeadGroup {
 }
 
 /// Splits the heads of a block into groups. The heads of a single row that share keys are the rows of one product.
-fn head_groups(input: &DecodeAttentionInput, block: &RowBlock) -> Vec<HeadGroup> {
+fn head_groups(input: &DecodeAttentionInput, block: &CachedQueryBlock) -> Vec<HeadGroup> {
     let kv_heads = input.shape.kv_heads;
     let (group_size, rows) = (input.heads / kv_heads, block.query_rows.len());
     match rows {
@@ -124,7 +123,7 @@ fn head_groups(input: &DecodeAttentionInput, block: &RowBlock) -> Vec<HeadGroup>
 fn attend_head_group(
     isa: Isa,
     input: &DecodeAttentionInput,
-    block: &RowBlock,
+    block: &CachedQueryBlock,
     group: &HeadGroup,
     scores: &mut [f32],
     out: &mut [f32],

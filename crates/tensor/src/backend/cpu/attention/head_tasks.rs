@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Probabilities of longer sequences are recomputed in the backward pass, not saved.
 const MAX_SAVED_LEN: usize = 256;
 /// Query rows per block under a window or causal mask: whole tiles, and few enough to skip most masked keys.
-const QUERY_BLOCK_ROWS: usize = 48;
+pub const QUERY_BLOCK_ROWS: usize = 48;
 
 /// Inputs of attention over all sequences and heads.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@
 //! stops at page boundaries, and the page table exceeds the TLB.
 
 use crate::backend::cpu::simd::LANES;
-use crate::backend::cpu::threads::for_each_chunk;
+use crate::backend::cpu::threads::par_for_each_chunk;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -182,7 +182,7 @@ impl ArenaSlice {
             std::slice::from_raw_parts_mut(chunk.base.as_ptr().add(first_line).cast::<MaybeUninit<CacheLine>>(), lines)
         };
         // Most of the time is the operating system's, which clears each new page.
-        for_each_chunk(uninit, HUGE_PAGE_BYTES / size_of::<CacheLine>(), |_, lines| {
+        par_for_each_chunk(uninit, HUGE_PAGE_BYTES / size_of::<CacheLine>(), |_, lines| {
             lines.fill(MaybeUninit::new(CacheLine::ZERO));
         });
         Self { chunk, first_line, line_count: lines }

@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 /// same bits.
 const MAX_GEMV_ROWS: usize = 36;
 
-/// Prefetch distance in bytes. For 16-bit formats, and for few rows of int8 activations, the hardware prefetcher suffices.
+/// Prefetch distance in bytes. 16-bit formats and int8 products of one or two rows have no prefetch instructions: the hardware prefetcher suffices.
 const PREFETCH_DISTANCE: usize = 2048;
 const CACHE_LINE_BYTES: usize = 64;
 

@@ -1,8 +1,8 @@
-//! Quantized weight `(output, input)` in strips of 32 columns, built in parallel and read row by row.
+//! Quantized weight `(output, input)` in strips of 32 columns. Several threads build the strips.
 
 use crate::Tensor;
 use crate::backend::cpu::memory::{ArenaSlice, CacheLine};
-use crate::backend::cpu::threads::for_each_chunk;
+use crate::backend::cpu::threads::par_for_each_chunk;
 use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, STRIP_COLUMNS};
 use half::f16;
 
@@ -26,7 +26,7 @@ impl QuantizedWeight {
         let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
         let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
         let mut weight = Self { format, out_features: output, in_features: input, storage };
-        for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
+        par_for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
             // Row by row, because a row is contiguous where it comes from.
             for (column, row) in (strip * STRIP_COLUMNS..output).take(STRIP_COLUMNS).enumerate() {
                 for (index, bytes) in bytes.chunks_exact_mut(format.strip_block_bytes()).enumerate() {

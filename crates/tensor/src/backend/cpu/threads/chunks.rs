@@ -11,7 +11,7 @@ const PARTS_PER_THREAD: usize = 4;
 
 /// Calls `task` with the index of each chunk of `chunk_len` values and the chunk, on as many threads as the process has cores, the calling one
 /// included. The last chunk may be shorter. Threads are started for each call and have the priority of the caller.
-pub fn for_each_chunk<T: Send>(values: &mut [T], chunk_len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+pub fn par_for_each_chunk<T: Send>(values: &mut [T], chunk_len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     let run = |first: usize, values: &mut [T]| {
         values.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| task(first + index, chunk));
     };
@@ -49,7 +49,7 @@ mod tests {
     fn every_chunk_is_visited_once_with_its_index() {
         for length in [0, 1, 10, 11, MIN_PARALLEL_BYTES / 8, MIN_PARALLEL_BYTES + 3] {
             let mut values = vec![0usize; length];
-            for_each_chunk(&mut values, 10, |index, chunk| chunk.iter_mut().for_each(|value| *value += index + 1));
+            par_for_each_chunk(&mut values, 10, |index, chunk| chunk.iter_mut().for_each(|value| *value += index + 1));
             assert!(values.iter().enumerate().all(|(place, value)| *value == place / 10 + 1), "{length}");
         }
     }
