@@ -1,4 +1,4 @@
-"""Embeddings and classification over HTTP, in f32 and int8, with ONNX Runtime and OpenVINO in process. Prints tables.
+"""Embeddings and classification over HTTP, in f32 and int8, with ONNX Runtime, OpenVINO, fastembed and PyTorch in process. Prints tables.
 
     python3 benches/embeddings.py [--rounds 3] [--seconds 10] [--train FILE] [--test FILE]
 
@@ -18,7 +18,7 @@ import common
 from accuracy import accuracy_of
 from client import Client, lines, load
 
-PEERS = ["onnxruntime", "onnxruntime-int8", "openvino"]
+PEERS = ["onnxruntime", "onnxruntime-int8", "openvino", "fastembed", "torch", "torchao-int8"]
 ORDERS = ["sorted", "arrival"]
 METHODS = ["head", "lora"]
 INT8 = ["--activation-quantization", "int8"]

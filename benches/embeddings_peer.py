@@ -1,13 +1,16 @@
-"""Embeds texts in process with ONNX Runtime or OpenVINO: the peer of embeddings.py. Prints one JSON line.
+"""Embeds texts in process with the runtimes of others: the peer of embeddings.py. Prints one JSON line.
 
     .venv/bin/python benches/embeddings_peer.py PEER ORDER SECONDS THREADS TEXTS_FILE
 
-PEER is onnxruntime (fp32), onnxruntime-int8 (dynamic quantization of a graph fused for BERT) or openvino (its own choice
-of precision on this CPU). ORDER is sorted (by length, over all texts) or arrival. The files of the models are made once,
-beside the base model. Tokenising counts, as over HTTP. Mean pooling and L2 normalisation, as all-MiniLM-L6-v2 asks for.
+PEER is onnxruntime (fp32), onnxruntime-int8 (dynamic quantization of a graph fused for BERT), openvino (its own choice
+of precision on this CPU), fastembed (fp32, by ONNX Runtime), torch (PyTorch in fp32 with torch.compile) or torchao-int8
+(the same with weights and activations in 8 bits by torchao). ORDER is sorted (by length, over all texts) or arrival. The
+files of the models are made once, beside the base model. Tokenizing counts, as over HTTP. Mean pooling and L2
+normalization, as all-MiniLM-L6-v2 asks for.
 """
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -95,20 +98,70 @@ def openvino_session(path, threads):
     return hidden
 
 
-SESSIONS = {
-    "onnxruntime": lambda threads: onnxruntime_session(fused(), threads),
-    "onnxruntime-int8": lambda threads: onnxruntime_session(quantized(), threads),
-    "openvino": lambda threads: openvino_session(exported(), threads),
+def torch_session(threads, int8=False):
+    import torch
+    from transformers import AutoModel
+
+    torch.set_num_threads(threads)
+    model = AutoModel.from_pretrained(MODEL, add_pooling_layer=False, attn_implementation="sdpa").eval()
+    if int8:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+        quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    model.compile(dynamic=True)
+
+    @torch.inference_mode()
+    def hidden(ids, mask):
+        return model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state.numpy()
+
+    return hidden
+
+
+def pooled(hidden):
+    """Embeds texts by their hidden states."""
+    tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    tokenizer.enable_truncation(MAX_LENGTH)
+    tokenizer.enable_padding()
+
+    def embed(texts):
+        encodings = tokenizer.encode_batch(texts)
+        ids = numpy.array([one.ids for one in encodings], dtype=numpy.int64)
+        mask = numpy.array([one.attention_mask for one in encodings], dtype=numpy.int64)
+        weights = mask[..., None].astype(numpy.float32)
+        sums = (hidden(ids, mask) * weights).sum(1) / weights.sum(1)
+        return sums / numpy.linalg.norm(sums, axis=1, keepdims=True)
+
+    return embed
+
+
+def fastembed_model(threads):
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    # fastembed reads the tokenizer's files beside the ONNX file.
+    folder = MODEL.parent / "all-MiniLM-L6-v2.fastembed"
+    if not (folder / "model.onnx").exists():
+        folder.mkdir(exist_ok=True)
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            shutil.copy(MODEL / name, folder)
+        shutil.copy(exported(), folder / "model.onnx")
+    name = "espalier/all-MiniLM-L6-v2"
+    TextEmbedding.add_custom_model(
+        model=name, pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf=name), dim=384, model_file="model.onnx"
+    )
+    model = TextEmbedding(name, specific_model_path=str(folder), threads=threads)
+    return lambda texts: list(model.embed(texts, batch_size=BATCH))
+
+
+# Functions of the number of threads that return a function from texts to their embeddings.
+PEERS = {
+    "onnxruntime": lambda threads: pooled(onnxruntime_session(fused(), threads)),
+    "onnxruntime-int8": lambda threads: pooled(onnxruntime_session(quantized(), threads)),
+    "openvino": lambda threads: pooled(openvino_session(exported(), threads)),
+    "fastembed": fastembed_model,
+    "torch": lambda threads: pooled(torch_session(threads)),
+    "torchao-int8": lambda threads: pooled(torch_session(threads, int8=True)),
 }
-
-
-def embed(tokenizer, hidden, texts):
-    encodings = tokenizer.encode_batch(texts)
-    ids = numpy.array([one.ids for one in encodings], dtype=numpy.int64)
-    mask = numpy.array([one.attention_mask for one in encodings], dtype=numpy.int64)
-    weights = mask[..., None].astype(numpy.float32)
-    pooled = (hidden(ids, mask) * weights).sum(1) / weights.sum(1)
-    return pooled / numpy.linalg.norm(pooled, axis=1, keepdims=True)
 
 
 def main():
@@ -116,18 +169,15 @@ def main():
     texts = json.loads(Path(file).read_text())
     if order == "sorted":
         texts = sorted(texts, key=len)
-    tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
-    tokenizer.enable_truncation(MAX_LENGTH)
-    tokenizer.enable_padding()
-    hidden = SESSIONS[peer](int(threads))
+    embed = PEERS[peer](int(threads))
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     # All lengths once, so that memory is allocated.
-    embeddings = {text: row.tolist() for batch in batches for text, row in zip(batch, embed(tokenizer, hidden, batch), strict=True)}
+    embeddings = {text: row.tolist() for batch in batches for text, row in zip(batch, embed(batch), strict=True)}
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < float(seconds):
         # Evenly over the lengths, so that the end of the time does not favour short texts.
         for batch in batches[count % 7 :: 7]:
-            embed(tokenizer, hidden, batch)
+            embed(batch)
             count += len(batch)
     rate = count / (time.perf_counter() - start)
     print(json.dumps({"texts_per_second": rate, "embeddings": embeddings}))

@@ -1,8 +1,9 @@
-"""A base of 1.17 billion parameters: load, first requests, LoRA training against PyTorch + PEFT, decoding against llama.cpp. Prints tables.
+"""A base of 1.17 billion parameters: load, first requests, LoRA training against PyTorch + PEFT, its memory with long texts, decoding against
+llama.cpp. Prints tables.
 
-    python3 benches/large_base.py [--rounds 3] [--parts load,train,decode] [--steps 3] [--tokens 64] [--llama-server PROGRAM]
+    python3 benches/large_base.py [--rounds 3] [--parts load,train,long,decode] [--steps 3] [--tokens 64] [--llama-server PROGRAM]
 
-The weights are random (random_llama.py), in bf16 (a folder) and in Q4_0 (a GGUF file). Training is a classification job on 96 rows of 8 labels,
+The weights are random (random_llama.py), in bf16 (a folder) and in Q4_0 and Q4_K_M (GGUF files). Training is a classification job on 96 rows of 8 labels,
 batches of 32, three epochs; PEFT trains in f32, where bf16 is far slower on CPUs without bf16 products. Memory is the peak of the process (VmHWM).
 Decoding is greedy, one text; the bandwidth is what two threads read in dot products of vectors that no cache holds, measured in each round.
 """
@@ -26,6 +27,7 @@ ROWS_PER_LABEL, LABELS, EPOCHS = 12, 8, 3
 MIB = 1024 * 1024
 INT8 = ["--activation-quantization", "int8"]
 VECTOR_BYTES = 512 * MIB
+LONG_ROWS, LONG_TOKENS = 8, 512
 
 
 def rows():
@@ -103,6 +105,32 @@ def measure_training(program, bases, options, folder):
         common.row(name, common.middle(rates, 2), peer_rates, ratio, f"{peak:.0f}", f"{peer_peak:.0f}", f"{peak / peer_peak:.2f}", first, share, options.rounds)
 
 
+def long_texts():
+    """Texts of at least as many tokens as are read."""
+    texts = common.texts(common.SAMPLE)
+    share = len(texts) // LONG_ROWS
+    return [" ".join(texts[number * share : (number + 1) * share]) for number in range(LONG_ROWS)]
+
+
+def measure_long_texts(program, bases):
+    """The peak of memory of jobs whose texts all have LONG_TOKENS tokens."""
+    common.header("base", "task", "loaded, MiB", "peak, MiB", "ratio", "seconds")
+    texts = long_texts()
+    tasks = {
+        "classification": ({"type": "sequence_classification", "pooling": "last"}, [{"text": text, "label": str(number % 2)} for number, text in enumerate(texts)]),
+        "language modelling": ({"type": "causal_language_model"}, [{"text": text} for text in texts]),
+    }
+    for name, (base, flags, hyperparameters) in bases.items():
+        for task_name, (task, examples) in tasks.items():
+            with common.Server(program, *flags, model=base) as server:
+                client, loaded, start = Client(server.address), server.memory()["VmRSS"], time.perf_counter()
+                shape = {"epochs": 1, "batch_size": 4, "max_length": LONG_TOKENS, **hyperparameters}
+                body = {"name": "a", "examples": examples, "method": {"type": "lora"}, "task": task, "hyperparameters": shape, "validation": {"fraction": 0}}
+                client.await_job(client.call("/jobs", body)["id"], lambda view: view["adapter_id"], every=0.2)
+                peak = server.memory()["VmHWM"]
+                common.row(name, task_name, f"{loaded / MIB:.0f}", f"{peak / MIB:.0f}", f"{peak / loaded:.2f}", f"{time.perf_counter() - start:.0f}")
+
+
 def bandwidth():
     """Bytes/s that two threads read."""
     vectors = [np.ones(VECTOR_BYTES // 4, dtype=np.float32) for _ in range(2)]
@@ -124,7 +152,13 @@ def bytes_per_token(file):
     return sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(file).tensors if tensor.name != "token_embd.weight")
 
 
-def measure_decoding(program, file, options):
+def measure_decoding(program, files, options):
+    common.header("file", "activations", "tokens/s", "llama.cpp", "ratio", "of the bandwidth", "rounds")
+    for file_type, file in files.items():
+        measure_decoding_of(program, file_type, file, options)
+
+
+def measure_decoding_of(program, file_type, file, options):
     prompts, weights = decoder.Prompts(), bytes_per_token(file)
     with ExitStack() as stack:
         enter = lambda *flags: stack.enter_context(common.Server(program, "--prompt-lookup-tokens", "0", *flags, model=file))
@@ -140,38 +174,42 @@ def measure_decoding(program, file, options):
                 read.append(bandwidth())
                 for name, rate in rates.items():
                     found[name].append(rate)
-        common.header("activations", "tokens/s", llama.name, "ratio", "of the bandwidth", "rounds")
         for name in servers:
             ratio = common.spread(one / other for one, other in zip(found[name], found["llama"], strict=True))
             share = common.spread(rate * weights / limit for rate, limit in zip(found[name], read, strict=True))
-            common.row(name, common.middle(found[name]), common.middle(found["llama"]), ratio, share, options.rounds)
-        common.note(f"{weights / 1e6:.0f} MB per token, bandwidth {common.middle([one / 1e9 for one in read])} GB/s")
+            common.row(file_type, name, common.middle(found[name]), common.middle(found["llama"]), ratio, share, options.rounds)
+        common.note(f"{llama.name}; {weights / 1e6:.0f} MB per token, bandwidth {common.middle([one / 1e9 for one in read])} GB/s")
 
 
 def main():
     parser = common.arguments(__doc__, 3, "espalier")
-    parser.add_argument("--parts", default="load,train,decode")
+    parser.add_argument("--parts", default="load,train,long,decode")
     parser.add_argument("--steps", type=int, default=3, help="of PEFT [3]")
     parser.add_argument("--tokens", type=int, default=64, help="of each text [64]")
     parser.add_argument("--llama-server", type=Path, help="in place of the wheel's")
-    parser.add_argument("--jobs", help="rows of the table of training, separated by semicolons; all by default")
+    parser.add_argument("--jobs", help="rows of the tables of training, separated by semicolons; all by default")
     options = parser.parse_args()
     program, parts = common.server_program(options.espalier), options.parts.split(",")
-    folder, file = random_llama.write(common.ROOT / "models")
+    folder, files = random_llama.write(common.ROOT / "models")
+    file = files["Q4_0"]
     if "load" in parts:
-        served = {"bf16": (folder, []), "bf16, int8": (folder, INT8), "Q4_0": (file, []), "Q4_0, int8": (file, INT8)}
-        measure_load(program, served, options.rounds)
-    if "train" in parts:
-        int8 = {"precision": "int8"}
-        held_in_8_bits = ["--weight-format", "q8_0"]
-        jobs = {
-            "bf16": (folder, [], {}), "bf16, int8": (folder, [], int8), "held as Q8_0, int8": (folder, held_in_8_bits, int8),
-            "Q4_0": (file, [], {}), "Q4_0, int8": (file, [], int8),
+        served = {
+            "bf16": (folder, []), "bf16, int8": (folder, INT8), "Q4_0": (file, []), "Q4_0, int8": (file, INT8),
+            "Q4_K_M": (files["Q4_K_M"], []), "Q4_K_M, int8": (files["Q4_K_M"], INT8),
         }  # fmt: skip
-        chosen = options.jobs.split(";") if options.jobs else jobs
-        measure_training(program, {name: jobs[name] for name in chosen}, options, folder)
+        measure_load(program, served, options.rounds)
+    int8, held_in_8_bits = {"precision": "int8"}, ["--weight-format", "q8_0"]
+    jobs = {
+        "bf16": (folder, [], {}), "bf16, int8": (folder, [], int8), "held as Q8_0, int8": (folder, held_in_8_bits, int8),
+        "Q4_0": (file, [], {}), "Q4_0, int8": (file, [], int8), "Q4_K_M, int8": (files["Q4_K_M"], [], int8),
+    }  # fmt: skip
+    jobs = {name: jobs[name] for name in (options.jobs.split(";") if options.jobs else jobs)}
+    if "train" in parts:
+        measure_training(program, jobs, options, folder)
+    if "long" in parts:
+        measure_long_texts(program, jobs)
     if "decode" in parts:
-        measure_decoding(program, file, options)
+        measure_decoding(program, files, options)
 
 
 if __name__ == "__main__":

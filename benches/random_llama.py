@@ -1,9 +1,10 @@
-"""Writes a Llama model of 1.17 billion random parameters (the shape of TinyLlama): a folder in bf16 and a GGUF file in Q4_0.
+"""Writes a Llama model of 1.17 billion random parameters (the shape of TinyLlama): a folder in bf16, and GGUF files in Q4_0 and Q4_K_M.
 
     python3 benches/random_llama.py [--layers 22] [--out models]
 
-It is for measurements of time and memory at a size for which there is no checkpoint here. Both files have the same weights, and the vocabulary
-and tokenizer of SmolLM2-135M-Instruct. Files that exist are kept.
+It is for measurements of time and memory at a size for which there is no checkpoint here. All have the same weights, and the vocabulary and
+tokenizer of SmolLM2-135M-Instruct. Q4_K_M has Q4_K, and Q6_K for the output projection and in every other layer for the maps of values and
+`ffn_down`. Files that exist are kept.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import common  # before torch: starts again under the Python of .venv
 import decoder
 import gguf
+import k_quants
 import numpy as np
 import torch
 from gguf_adapter import NAMES, paired
@@ -33,6 +35,9 @@ SHAPES = {
     "mlp.down_proj": (HIDDEN, INTERMEDIATE),
 }
 NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+KIND = gguf.GGMLQuantizationType
+QUANTIZE = {KIND.Q4_0: lambda rows: gguf.quants.quantize(rows, KIND.Q4_0), KIND.Q4_K: k_quants.quantize_q4_k, KIND.Q6_K: k_quants.quantize_q6_k}
+FILE_TYPES = {"Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "Q4_K_M": gguf.LlamaFileType.MOSTLY_Q4_K_M}
 
 
 def tensors(layers):
@@ -88,7 +93,17 @@ def copy_tokenizer(writer):
             writer.add_key_value(field.name, field.contents(), kind, sub_type=field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
 
 
-def write_gguf(path, layers):
+def kind_of(file_type, name):
+    """The format of a tensor in a file of this type."""
+    if file_type == "Q4_0":
+        return KIND.Q4_0
+    _, _, rest = name.partition("blk.")
+    layer, _, module = rest.partition(".")
+    is_precise = name == "output" or module in ("attn_v", "ffn_down") and int(layer) % 2 == 0
+    return KIND.Q6_K if is_precise else KIND.Q4_K
+
+
+def write_gguf(path, file_type, layers):
     part = path.with_suffix(".part")
     writer = gguf.GGUFWriter(part, "llama")
     writer.add_name(path.stem)
@@ -102,7 +117,7 @@ def write_gguf(path, layers):
     writer.add_rope_freq_base(ROPE_THETA)
     writer.add_layer_norm_rms_eps(EPSILON)
     writer.add_vocab_size(VOCABULARY)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+    writer.add_file_type(FILE_TYPES[file_type])
     copy_tokenizer(writer)
     for name, tensor in tensors(layers):
         renamed, heads = gguf_name(name)
@@ -111,8 +126,8 @@ def write_gguf(path, layers):
             writer.add_tensor(f"{renamed}.weight", values)
             continue
         rows = np.ascontiguousarray(paired(values, heads)) if heads else values
-        kind = gguf.GGMLQuantizationType.Q4_0
-        writer.add_tensor(f"{renamed}.weight", gguf.quants.quantize(rows, kind), raw_dtype=kind)
+        kind = kind_of(file_type, renamed)
+        writer.add_tensor(f"{renamed}.weight", QUANTIZE[kind](rows), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -121,15 +136,17 @@ def write_gguf(path, layers):
 
 
 def write(folder, layers=22):
-    """The folder and the GGUF file, written where they do not exist."""
+    """The folder, and the GGUF files by their types, written where they do not exist."""
     decoder.fetch()
-    made, file = folder / "random-llama-1b", folder / "random-llama-1b.Q4_0.gguf"
+    made = folder / "random-llama-1b"
+    files = {file_type: folder / f"random-llama-1b.{file_type}.gguf" for file_type in FILE_TYPES}
     if not (made / "config.json").is_file():
         shutil.rmtree(made, ignore_errors=True)
         write_folder(made, layers)
-    if not file.is_file():
-        write_gguf(file, layers)
-    return made, file
+    for file_type, file in files.items():
+        if not file.is_file():
+            write_gguf(file, file_type, layers)
+    return made, files
 
 
 def main():
@@ -137,8 +154,8 @@ def main():
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--out", type=Path, default=common.ROOT / "models")
     options = parser.parse_args()
-    for path in write(options.out, options.layers):
-        print(path)
+    folder, files = write(options.out, options.layers)
+    print(folder, *files.values(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Runs the benchmarks one after another and writes their tables as JSON and Markdown.
 
-    python3 benches/run_all.py [--only NAME,…] [--rounds 3] [--out target/bench]
+    python3 benches/run_all.py [--only NAME,…] [--rounds 3] [--record]
 
-The programs are built once. `results.json` has for each benchmark its command, seconds, exit status and tables, and the machine and commit once;
-`results.md` has the same tables. A benchmark that fails is reported, the others run, and the exit status is 1.
+The programs are built once. `target/bench/results.json` has for each benchmark its command, date, commit, machine, seconds, exit status and tables;
+`results.md` beside it has the same tables. With --record the results of the benchmarks that ran replace their earlier ones in
+`benches/results.json`, and the last section of `benches/README.md` is written from that file; with --only "" nothing is run and only that section
+is written. A benchmark that fails is reported, the others run, and the exit status is 1.
 """
 
 import argparse
@@ -40,6 +42,10 @@ BENCHES = [
 ]
 
 
+RECORDED, README = common.ROOT / "benches/results.json", common.ROOT / "benches/README.md"
+SECTION = "## Recorded results"
+
+
 def machine():
     cpu = next((line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
     flags = Path("/proc/cpuinfo").read_text().split()
@@ -67,54 +73,73 @@ def tables(text):
     return found
 
 
-def measure(name, command):
+def measure(name, command, source):
     common.note(f"{name}: {' '.join(map(str, command))}")
     start = time.monotonic()
     done = subprocess.run([sys.executable, *map(str, command)], cwd=common.ROOT, stdout=subprocess.PIPE, text=True)
     print(done.stdout, flush=True)
     return {
-        "name": name,
-        "command": " ".join(map(str, command)),
+        **source,
         "seconds": round(time.monotonic() - start, 1),
         "exit_status": done.returncode,
         "tables": tables(done.stdout),
     }
 
 
-def markdown(results):
-    lines = [f"{results['date']}, {results['machine']['cores']} cores of {results['machine']['cpu']}, commit {results['commit']}", ""]
-    for result in results["results"]:
-        lines += [f"## {result['name']}", "", f"`{result['command']}`, {result['seconds']} s", ""]
+def markdown(results, level):
+    """Sections of all results."""
+    lines = []
+    for name, result in results.items():
+        machine = f"{result['machine']['cores']} cores of {result['machine']['cpu']}, {', '.join(result['machine']['instructions'])}"
+        lines += [f"{level} {name}", "", f"`{result['command']}`: {result['date']}, commit {result['commit']}, {machine}; {result['seconds']:.0f} s", ""]
         for table in result["tables"]:
             rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
             lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
     return "\n".join(lines)
 
 
+def write(results, json_path):
+    json_path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def record(results):
+    """Adds results to those that are kept, and writes the section of the README."""
+    kept = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    known = [name for name, *_ in BENCHES]
+    kept = {name: result for name, result in sorted((kept | results).items(), key=lambda item: known.index(item[0])) if not result["exit_status"]}
+    write(kept, RECORDED)
+    before, _, _ = README.read_text().partition(SECTION)
+    README.write_text(f"{before}{SECTION}\n\nWritten by `run_all.py --record` from `results.json`.\n\n{markdown(kept, '###')}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"names, separated by commas: {', '.join(name for name, *_ in BENCHES)}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=common.ROOT / "target/bench")
+    parser.add_argument("--record", action="store_true", help="keep the results in benches/results.json and benches/README.md")
     for program in PROGRAMS:
         parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
     options = parser.parse_args()
-    names = options.only.split(",") if options.only else [name for name, *_ in BENCHES]
+    names = [name for name, *_ in BENCHES] if options.only is None else [name for name in options.only.split(",") if name]
     if unknown := set(names) - {name for name, *_ in BENCHES}:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     chosen = [bench for bench in BENCHES if bench[0] in names]
     needed = {program for *_, programs in chosen for program in programs}
     built = {program: PROGRAMS[program](getattr(options, program)) for program in PROGRAMS if program in needed}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=common.ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    results = {"date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine(), "results": []}
-    options.out.mkdir(parents=True, exist_ok=True)
+    out, results = common.ROOT / "target/bench", {}
+    out.mkdir(parents=True, exist_ok=True)
     for name, command, programs in chosen:
+        command = [*command, "--rounds", options.rounds]
+        source = {"command": f"python3 {' '.join(map(str, command))}", "date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine()}
         flags = [part for program in programs for part in (f"--{program}", built[program])]
-        results["results"].append(measure(name, [*command, "--rounds", options.rounds, *flags]))
-        (options.out / "results.json").write_text(json.dumps(results, indent=1))
-        (options.out / "results.md").write_text(markdown(results))
-    common.note(f"results in {options.out}")
-    failed = [result["name"] for result in results["results"] if result["exit_status"]]
+        results[name] = measure(name, [*command, *flags], source)
+        write(results, out / "results.json")
+        (out / "results.md").write_text(markdown(results, "##"))
+    common.note(f"results in {out}")
+    if options.record:
+        record(results)
+    failed = [name for name, result in results.items() if result["exit_status"]]
     if failed:
         sys.exit(f"error: failed: {', '.join(failed)}")
 

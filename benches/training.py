@@ -15,6 +15,7 @@ CASES = {
     "b: tuned PyTorch, mean": ("mean", 128, "tuned"),
     "b: tuned PyTorch, cls": ("cls", 128, "tuned"),
     "c: 128 tokens each, mean": ("mean", -128, "tuned"),
+    "d: tuned PyTorch with torch.compile, mean": ("mean", 128, "compiled"),
 }
 
 

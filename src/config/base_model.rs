@@ -25,8 +25,8 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_DEVICE", value_name = "DEVICE", default_value_t = Device::Cpu)]
     pub device: Device,
 
-    /// Format of the frozen weights in memory: as-is (the checkpoint's precision; GGUF k-quants are repacked without loss), f32, or
-    /// f16, bf16, q8_0 or q4_0, which convert at load; on a GPU f32 or bf16
+    /// Format of the frozen weights in memory: as-is (the checkpoint's precision, GGUF's k-quants among them), f32, or f16, bf16,
+    /// q8_0 or q4_0, which convert at load; on a GPU f32 or bf16
     #[arg(long, env = "ESPALIER_WEIGHT_FORMAT", value_name = "TYPE", default_value_t = WeightFormat::Native)]
     pub weight_format: WeightFormat,
 }

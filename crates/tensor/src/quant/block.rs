@@ -8,17 +8,21 @@ use half::{bf16, f16};
 /// Block of one row in any format.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantBlock {
-    /// Scale of each span of weights, as many as the format has; exactly representable as IEEE halves in formats that
-    /// store halves.
+    /// Factors of the scales and of the minima, which the superblock's blocks share; 1 in formats without superblocks.
+    pub super_factors: [f32; 2],
+    /// Scale of each span of weights, as many as the format has, before its factor: exactly representable as the format stores
+    /// them.
     pub scales: [f32; 2],
     pub minima: [f32; 2],
-    /// Codes: bytes, nibbles, or the bits of 16-bit values.
+    /// Codes of up to eight bits, or the bits of 16-bit values.
     pub codes: [u16; BLOCK_SIZE],
 }
 
 impl QuantBlock {
-    /// Quantizes up to 32 values; missing ones are 0. The affine formats are quantized in tests only: otherwise they
-    /// hold repacked k-quants.
+    /// Quantizes up to 32 values; missing ones are 0.
+    ///
+    /// # Panics
+    /// If the format has superblocks: k-quants are read from files, and never made.
     pub fn quantize(format: QuantFormat, input_values: &[f32]) -> Self {
         let mut values = [0.0; BLOCK_SIZE];
         values[..input_values.len()].copy_from_slice(input_values);
@@ -38,9 +42,8 @@ impl QuantBlock {
                 let code = |value: f32| ((value * reciprocal_or_zero(scale) + 8.5) as u16).min(15);
                 Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
             }
-            QuantFormat::Q4_1 | QuantFormat::AffineQ4 | QuantFormat::AffineQ8 => {
-                let (values_per_scale, max_code) =
-                    (format.values_per_scale(), if format == QuantFormat::AffineQ8 { 255 } else { 15 });
+            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::AffineQ8 => {
+                let (values_per_scale, max_code) = (format.values_per_scale(), (1u16 << format.code_bits()) - 1);
                 let mut block = Self::with_scale(0.0, 0.0, [0; BLOCK_SIZE]);
                 for (index, values) in values.chunks_exact(values_per_scale).enumerate() {
                     let min_value = values.iter().copied().fold(f32::INFINITY, f32::min);
@@ -51,19 +54,21 @@ impl QuantBlock {
                     let codes = &mut block.codes[index * values_per_scale..][..values_per_scale];
                     codes.iter_mut().zip(values).for_each(|(to, value)| *to = code(value));
                     let round_scale = |number| {
-                        if format == QuantFormat::Q4_1 { round_to_f16(number) } else { truncate_mantissa(number) }
+                        if format == QuantFormat::AffineQ8 { truncate_mantissa(number) } else { round_to_f16(number) }
                     };
                     (block.scales[index], block.minima[index]) = (round_scale(scale), round_scale(min_value));
                 }
                 block
             }
+            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K => unreachable!("k-quants are not made from values"),
         }
     }
 
-    /// Parses [`QuantFormat::row_block_bytes`] bytes: GGUF's block, or 32 16-bit values, little-endian. Formats that
-    /// GGUF does not have store scales, minima and codes in this order.
+    /// Parses a block of 32 weights of [`QuantFormat::file_block_bytes`] bytes, at an index in its superblock. The layouts are those
+    /// of ggml (`ggml-common.h`), or 32 16-bit values, little-endian; [`QuantFormat::AffineQ8`], which GGUF does not have, stores
+    /// scales, minima and codes in this order.
     #[inline]
-    pub fn parse(format: QuantFormat, bytes: &[u8]) -> Self {
+    pub fn parse(format: QuantFormat, bytes: &[u8], index: usize) -> Self {
         let read_u16 = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
         // The lower nibbles hold the first half of the block, the upper ones the second.
         let unpack_nibbles = |bytes: &[u8]| {
@@ -82,28 +87,83 @@ impl QuantBlock {
             }
             QuantFormat::Q4_0 => Self::with_scale(read_f16(0), 0.0, unpack_nibbles(&bytes[2..])),
             QuantFormat::Q4_1 => Self::with_scale(read_f16(0), read_f16(1), unpack_nibbles(&bytes[4..])),
-            QuantFormat::AffineQ4 => Self::with_scale(read_f32(0), read_f32(1), unpack_nibbles(&bytes[8..])),
+            QuantFormat::Q5_1 => {
+                let fifth_bit = |at: usize| u16::from(bytes[4 + at / 8] >> (at % 8) & 1) << 4;
+                let nibbles: [u16; BLOCK_SIZE] = unpack_nibbles(&bytes[8..]);
+                let codes = std::array::from_fn(|at| nibbles[at] | fifth_bit(at));
+                Self::with_scale(read_f16(0), read_f16(1), codes)
+            }
+            QuantFormat::Q4K | QuantFormat::Q5K => Self::parse_affine_k_quant(format, bytes, index),
+            QuantFormat::Q6K => Self::parse_q6_k(bytes, index),
             QuantFormat::AffineQ8 => {
                 let codes = std::array::from_fn(|at| u16::from(bytes[16 + at]));
-                Self { scales: [read_f32(0), read_f32(1)], minima: [read_f32(2), read_f32(3)], codes }
+                let (scales, minima) = ([read_f32(0), read_f32(1)], [read_f32(2), read_f32(3)]);
+                Self { super_factors: [1.0; 2], scales, minima, codes }
             }
+        }
+    }
+
+    /// Layout: d, e, 12 bytes of scales and minima, in Q5_K 32 bytes of fifth bits, 128 bytes of nibbles. Bit i of each byte of
+    /// fifth bits belongs to the i-th 32 weights. Each 32 bytes of nibbles hold 64 weights: first the low, then the high ones.
+    fn parse_affine_k_quant(format: QuantFormat, bytes: &[u8], index: usize) -> Self {
+        let (packed, nibble_start) = (&bytes[4..16], format.file_block_bytes() - 128);
+        let (scale, minimum) = match index {
+            0..4 => (packed[index] & 63, packed[index + 4] & 63),
+            _ => {
+                let (low, high) = (packed[index + 4], [packed[index - 4] >> 6, packed[index] >> 6]);
+                (low & 15 | high[0] << 4, low >> 4 | high[1] << 4)
+            }
+        };
+        let code = |at: usize| {
+            let byte = bytes[nibble_start + index / 2 * 32 + at];
+            let nibble = if index.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
+            let high = if format == QuantFormat::Q5K { bytes[16 + at] >> index & 1 } else { 0 };
+            u16::from(nibble | high << 4)
+        };
+        let read_f16 = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+        Self {
+            super_factors: [read_f16(0), -read_f16(2)],
+            ..Self::with_scale(f32::from(scale), f32::from(minimum), std::array::from_fn(code))
+        }
+    }
+
+    /// Layout: 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, d.
+    fn parse_q6_k(bytes: &[u8], index: usize) -> Self {
+        let (half, quarter) = (index / 4, index % 4);
+        let code = |at: usize| {
+            let byte = bytes[half * 64 + quarter % 2 * 32 + at];
+            let nibble = if quarter < 2 { byte & 15 } else { byte >> 4 };
+            u16::from(nibble | (bytes[128 + half * 32 + at] >> (2 * quarter) & 3) << 4)
+        };
+        let scale = |span: usize| f32::from(bytes[192 + 2 * index + span].cast_signed());
+        Self {
+            super_factors: [f16::from_le_bytes([bytes[208], bytes[209]]).to_f32(), 1.0],
+            scales: [scale(0), scale(1)],
+            minima: [0.0; 2],
+            codes: std::array::from_fn(code),
         }
     }
 
     /// Dequantizes to the values that products use, bit for bit.
     pub fn dequantize(&self, format: QuantFormat) -> [f32; BLOCK_SIZE] {
-        let (scale, minimum) = (self.scales[0], self.minima[0]);
+        let scales = self.scales.map(|scale| self.super_factors[0] * scale);
+        let minima = self.minima.map(|minimum| self.super_factors[1] * minimum);
+        let (scale, minimum) = (scales[0], minima[0]);
         match format {
             QuantFormat::F16 => self.codes.map(|bits| f16::from_bits(bits).to_f32()),
             QuantFormat::Bf16 => self.codes.map(|bits| bf16::from_bits(bits).to_f32()),
             QuantFormat::Q8_0 => self.codes.map(|code| (f32::from(code) - 128.0) * scale),
             QuantFormat::Q4_0 => self.codes.map(|code| (f32::from(code) - 8.0) * scale),
-            // The product is exact: it has at most 24 bits (18 with GGUF's scales and codes of six bits). So the sum is
-            // rounded once, fused or not.
-            QuantFormat::Q4_1 | QuantFormat::AffineQ4 => self.codes.map(|code| f32::from(code) * scale + minimum),
+            QuantFormat::Q6K => {
+                std::array::from_fn(|at| (f32::from(self.codes[at]) - 32.0) * scales[at / format.values_per_scale()])
+            }
+            // The products are exact: they have at most 24 bits. So the sum is rounded once, fused or not.
+            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => {
+                self.codes.map(|code| f32::from(code) * scale + minimum)
+            }
             QuantFormat::AffineQ8 => std::array::from_fn(|at| {
-                let scale_index = at / format.values_per_scale();
-                f32::from(self.codes[at]) * self.scales[scale_index] + self.minima[scale_index]
+                let span = at / format.values_per_scale();
+                f32::from(self.codes[at]) * scales[span] + minima[span]
             }),
         }
     }
@@ -114,15 +174,17 @@ impl QuantBlock {
 
     /// Block with one scale and one minimum.
     fn with_scale(scale: f32, minimum: f32, codes: [u16; BLOCK_SIZE]) -> Self {
-        Self { scales: [scale, 0.0], minima: [minimum, 0.0], codes }
+        Self { super_factors: [1.0; 2], scales: [scale, 0.0], minima: [minimum, 0.0], codes }
     }
 }
 
 impl QuantFormat {
     /// Dequantizes a row from its blocks in file layout.
     pub fn dequantize_row(self, bytes: &[u8], out: &mut [f32]) {
-        for (out, bytes) in out.chunks_mut(BLOCK_SIZE).zip(bytes.chunks_exact(self.row_block_bytes())) {
-            out.copy_from_slice(&QuantBlock::parse(self, bytes).dequantize(self)[..out.len()]);
+        for (out, bytes) in out.chunks_mut(self.file_block_size()).zip(bytes.chunks_exact(self.file_block_bytes())) {
+            for (index, out) in out.chunks_mut(BLOCK_SIZE).enumerate() {
+                out.copy_from_slice(&QuantBlock::parse(self, bytes, index).dequantize(self)[..out.len()]);
+            }
         }
     }
 }
@@ -165,20 +227,20 @@ mod tests {
         let codes: Vec<u8> = (0..BLOCK_SIZE).map(|at| (at * 37 % 256) as u8).collect();
         let q8 = [half(0.25), codes.clone()].concat();
         let expected: Vec<f32> = codes.iter().map(|code| f32::from(*code as i8) * 0.25).collect();
-        assert_eq!(QuantBlock::parse(QuantFormat::Q8_0, &q8).dequantize(QuantFormat::Q8_0).to_vec(), expected);
+        assert_eq!(QuantBlock::parse(QuantFormat::Q8_0, &q8, 0).dequantize(QuantFormat::Q8_0).to_vec(), expected);
 
         let low = codes[..16].iter().map(|code| f32::from(code & 15));
         let nibbles: Vec<f32> = low.chain(codes[..16].iter().map(|code| f32::from(code >> 4))).collect();
         let q4_0 = [half(-0.5), codes[..16].to_vec()].concat();
         let expected: Vec<f32> = nibbles.iter().map(|code| (code - 8.0) * -0.5).collect();
-        assert_eq!(QuantBlock::parse(QuantFormat::Q4_0, &q4_0).dequantize(QuantFormat::Q4_0).to_vec(), expected);
+        assert_eq!(QuantBlock::parse(QuantFormat::Q4_0, &q4_0, 0).dequantize(QuantFormat::Q4_0).to_vec(), expected);
 
         let q4_1 = [half(0.5), half(-3.0), codes[..16].to_vec()].concat();
         let expected: Vec<f32> = nibbles.iter().map(|code| code * 0.5 - 3.0).collect();
-        assert_eq!(QuantBlock::parse(QuantFormat::Q4_1, &q4_1).dequantize(QuantFormat::Q4_1).to_vec(), expected);
+        assert_eq!(QuantBlock::parse(QuantFormat::Q4_1, &q4_1, 0).dequantize(QuantFormat::Q4_1).to_vec(), expected);
         assert_eq!(
             [q8.len(), q4_0.len(), q4_1.len()],
-            [QuantFormat::Q8_0, QuantFormat::Q4_0, QuantFormat::Q4_1].map(QuantFormat::row_block_bytes)
+            [QuantFormat::Q8_0, QuantFormat::Q4_0, QuantFormat::Q4_1].map(QuantFormat::file_block_bytes)
         );
     }
 
@@ -192,7 +254,7 @@ mod tests {
             (QuantFormat::Q8_0, 0.0045),
             (QuantFormat::Q4_0, 0.126),
         ];
-        let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::AffineQ4, 0.068), (QuantFormat::AffineQ8, 0.0045)];
+        let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::Q5_1, 0.034), (QuantFormat::AffineQ8, 0.0045)];
         for (format, bound) in bounds.into_iter().chain(with_minima) {
             for seed in 0..50 {
                 let values = test_values(seed);
@@ -216,7 +278,8 @@ mod tests {
 
     #[test]
     fn blocks_of_one_value_and_of_zeros_are_exact() {
-        for format in QuantFormat::ALL {
+        let made_from_values = QuantFormat::ALL.into_iter().filter(|format| format.super_factor_count() == 0);
+        for format in made_from_values {
             assert_eq!(QuantBlock::quantize(format, &[]).dequantize(format), [0.0; BLOCK_SIZE]);
             assert_eq!(QuantBlock::quantize(format, &[0.0; BLOCK_SIZE]).dequantize(format), [0.0; BLOCK_SIZE]);
             let mut expected = [0.0; BLOCK_SIZE];

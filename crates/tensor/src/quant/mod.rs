@@ -1,7 +1,8 @@
 //! Quantization formats of frozen weights, and the rounding to them. No kernels.
 //!
 //! 32 columns of a product form a strip, and 32 steps of k in it a block: first the scales, then the codes, with both
-//! panels of sixteen lanes side by side. So a product reads memory sequentially. Blocks are whole cache lines.
+//! panels of sixteen lanes side by side. So a product reads memory sequentially. In the k-quants eight blocks form a
+//! superblock: first the factors of its scales and minima, then the blocks. All are whole cache lines.
 
 use crate::Tensor;
 
@@ -13,9 +14,10 @@ mod block;
 pub const BLOCK_SIZE: usize = 32;
 /// Columns of a strip.
 pub const STRIP_COLUMNS: usize = 32;
+/// Blocks of a superblock of the k-quants: 256 weights of a row.
+const BLOCKS_PER_SUPERBLOCK: usize = 8;
 
-/// Quantization format of a weight. The names are GGUF's except for the last two, which store GGUF's other formats
-/// without loss.
+/// Quantization format of a weight. The names are GGUF's except for the last, which stores Q2_K without loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantFormat {
     /// IEEE half: 2 bytes per weight.
@@ -28,48 +30,71 @@ pub enum QuantFormat {
     Q4_0,
     /// s·q + m with q from 0 to 15: 20 bytes per 32 weights.
     Q4_1,
-    /// As Q4_1 with s and m as `f32`, for Q4_K: 24 bytes per 32 weights.
-    AffineQ4,
-    /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights, for Q2_K, Q3_K, Q5_K, Q6_K, Q5_0 and Q5_1: 48
-    /// bytes per 32 weights.
+    /// s·q + m with q from 0 to 31: 24 bytes per 32 weights. Also stores Q5_0 without loss.
+    Q5_1,
+    /// d·s·q − e·m with q from 0 to 15, s and m of 8 bits per 32 weights, d and e as halves per 256: 148 bytes per 256 weights.
+    Q4K,
+    /// As Q4_K with q from 0 to 31: 180 bytes per 256 weights.
+    Q5K,
+    /// d·s·(q − 32) with q from 0 to 63, s of 8 bits per 16 weights, d as a half per 256: 210 bytes per 256 weights. Also stores
+    /// Q3_K without loss.
+    Q6K,
+    /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights.
     AffineQ8,
 }
 
 impl QuantFormat {
-    pub const ALL: [Self; 7] =
-        [Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0, Self::Q4_1, Self::AffineQ4, Self::AffineQ8];
+    pub const ALL: [Self; 10] = [
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::AffineQ8,
+    ];
 
     /// Whether the int8 kernels support the format.
     pub const fn supports_integer_dot(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::AffineQ4)
+        !matches!(self, Self::F16 | Self::Bf16)
     }
 
     /// Largest magnitude of the activations' codes in an integer product: the sum of two products has to fit into 16 bits,
-    /// as AVX2 adds them (255 · 63 · 2, or 15 · 127 · 2).
+    /// as AVX2 adds them (255 · 63 · 2, or 63 · 127 · 2).
     pub const fn max_activation_code(self) -> u8 {
         if self.code_bits() == 8 { 63 } else { 127 }
     }
 
     /// Weights of a row that share a scale.
     pub const fn values_per_scale(self) -> usize {
-        if matches!(self, Self::AffineQ8) { BLOCK_SIZE / 2 } else { BLOCK_SIZE }
+        if matches!(self, Self::Q6K | Self::AffineQ8) { BLOCK_SIZE / 2 } else { BLOCK_SIZE }
     }
 
-    /// Bytes of a row's block, in memory and in file layout.
-    pub const fn row_block_bytes(self) -> usize {
+    /// Weights of a row in a block of the file layout.
+    pub const fn file_block_size(self) -> usize {
+        self.blocks_per_superblock() * BLOCK_SIZE
+    }
+
+    /// Bytes of a block of the file layout.
+    pub const fn file_block_bytes(self) -> usize {
         match self {
-            Self::F16 | Self::Bf16 => 2 * BLOCK_SIZE,
-            Self::Q8_0 => 2 + BLOCK_SIZE,
-            Self::Q4_0 => 2 + BLOCK_SIZE / 2,
-            Self::Q4_1 => 4 + BLOCK_SIZE / 2,
-            Self::AffineQ4 => 8 + BLOCK_SIZE / 2,
-            Self::AffineQ8 => 16 + BLOCK_SIZE,
+            // Twelve bytes hold eight scales and eight minima of six bits.
+            Self::Q4K => 4 + 12 + 128,
+            Self::Q5K => 4 + 12 + 128 + 32,
+            _ => self.strip_superblock_bytes() / STRIP_COLUMNS,
         }
     }
 
-    /// Bytes of a scale or a minimum.
+    /// Bytes of a scale or a minimum of a block.
     pub const fn scale_bytes(self) -> usize {
-        if matches!(self, Self::AffineQ4 | Self::AffineQ8) { 4 } else { 2 }
+        match self {
+            Self::Q4K | Self::Q5K | Self::Q6K => 1,
+            Self::AffineQ8 => 4,
+            _ => 2,
+        }
     }
 
     /// Number of scales and of minima in a row's block.
@@ -77,45 +102,123 @@ impl QuantFormat {
         match self {
             Self::F16 | Self::Bf16 => [0, 0],
             Self::Q8_0 | Self::Q4_0 => [1, 0],
-            Self::Q4_1 | Self::AffineQ4 => [1, 1],
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => [1, 1],
+            Self::Q6K => [2, 0],
             Self::AffineQ8 => [2, 2],
         }
     }
 
+    /// Number of halves in a row's superblock: the factor of the scales, and that of the minima.
+    pub const fn super_factor_count(self) -> usize {
+        match self {
+            Self::Q4K | Self::Q5K => 2,
+            Self::Q6K => 1,
+            _ => 0,
+        }
+    }
+
+    /// Blocks that share factors; 1 in formats without superblocks.
+    pub const fn blocks_per_superblock(self) -> usize {
+        if self.super_factor_count() > 0 { BLOCKS_PER_SUPERBLOCK } else { 1 }
+    }
+
     /// Bytes of a strip's block.
     pub const fn strip_block_bytes(self) -> usize {
-        self.row_block_bytes() * STRIP_COLUMNS
+        self.scales_bytes() + STRIP_COLUMNS * BLOCK_SIZE * self.code_bits() / 8
+    }
+
+    /// Bytes of the scales and minima of a strip's block.
+    const fn scales_bytes(self) -> usize {
+        let [scales, minima] = self.scale_counts();
+        (scales + minima) * self.scale_bytes() * STRIP_COLUMNS
+    }
+
+    /// Bytes of the factors of a strip's superblock.
+    const fn super_factors_bytes(self) -> usize {
+        2 * self.super_factor_count() * STRIP_COLUMNS
+    }
+
+    const fn strip_superblock_bytes(self) -> usize {
+        self.super_factors_bytes() + self.blocks_per_superblock() * self.strip_block_bytes()
+    }
+
+    /// Bytes of a strip of so many blocks.
+    pub const fn strip_bytes(self, blocks: usize) -> usize {
+        blocks.div_ceil(self.blocks_per_superblock()) * self.strip_superblock_bytes()
+    }
+
+    /// Byte offset of a block's superblock in its strip.
+    #[inline]
+    pub const fn superblock_offset(self, block_index: usize) -> usize {
+        (block_index / self.blocks_per_superblock()).wrapping_mul(self.strip_superblock_bytes())
+    }
+
+    /// Byte offset of a block in its strip.
+    #[inline]
+    pub const fn block_offset(self, block_index: usize) -> usize {
+        let in_superblock = (block_index % self.blocks_per_superblock()).wrapping_mul(self.strip_block_bytes());
+        self.superblock_offset(block_index).wrapping_add(self.super_factors_bytes()).wrapping_add(in_superblock)
+    }
+
+    /// Byte offset of a column's factor in a strip's superblock.
+    pub const fn super_factor_offset(self, column: usize, index: usize) -> usize {
+        2 * (index * STRIP_COLUMNS + column)
     }
 
     /// Byte offset of a column's scale in a strip's block: all scales precede all minima.
     #[inline]
-    pub fn scale_offset(self, column: usize, index: usize) -> usize {
+    pub const fn scale_offset(self, column: usize, index: usize) -> usize {
         self.scale_bytes() * (index * STRIP_COLUMNS + column)
     }
 
-    /// Bit offset of a code in a strip's block.
+    /// Where the bits of a code lie in a strip's block, the lowest first. The bits of 5- and 6-bit codes above the fourth lie
+    /// behind all nibbles of the block.
     #[inline]
-    pub fn code_bit_offset(self, column: usize, k: usize) -> usize {
-        let packed_bit_offset =
-            |per_word: usize, header_bytes: usize| 8 * header_bytes + 32 * (k / per_word * STRIP_COLUMNS + column);
-        match self {
+    pub const fn code_bit_fields(self, column: usize, k: usize) -> [BitField; 2] {
+        let (start_bit, high_bits) = (8 * self.scales_bytes(), self.high_bits());
+        let bits = self.code_bits() - high_bits;
+        let values_per_word = 32 / bits;
+        let index_in_word = if bits == 4 { nibble_index(k % 8) } else { k % values_per_word };
+        let offset = match self {
             Self::F16 => 16 * (k * STRIP_COLUMNS + column),
-            Self::Bf16 => packed_bit_offset(2, 0) + 16 * (k % 2),
-            Self::Q8_0 => packed_bit_offset(4, 2 * STRIP_COLUMNS) + 8 * (k % 4),
-            Self::Q4_0 => packed_bit_offset(8, 2 * STRIP_COLUMNS) + 4 * nibble_index(k % 8),
-            Self::Q4_1 => packed_bit_offset(8, 4 * STRIP_COLUMNS) + 4 * nibble_index(k % 8),
-            Self::AffineQ4 => packed_bit_offset(8, 8 * STRIP_COLUMNS) + 4 * nibble_index(k % 8),
-            Self::AffineQ8 => packed_bit_offset(4, 16 * STRIP_COLUMNS) + 8 * (k % 4),
-        }
+            _ => start_bit + 32 * (k / values_per_word * STRIP_COLUMNS + column) + bits * index_in_word,
+        };
+        let high_offset = match high_bits {
+            0 => 0,
+            // Each byte of a word holds the bits of one step of four, as the bytes of unpacked nibbles do.
+            _ => {
+                let plane_bit = start_bit + 4 * BLOCK_SIZE * STRIP_COLUMNS;
+                let word = k / (32 / high_bits) * STRIP_COLUMNS + column;
+                plane_bit + 32 * word + 8 * (k % 4) + high_bits * (k / 4 % (8 / high_bits))
+            }
+        };
+        [BitField { offset, bits }, BitField { offset: high_offset, bits: high_bits }]
     }
 
     pub const fn code_bits(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 16,
             Self::Q8_0 | Self::AffineQ8 => 8,
-            Self::Q4_0 | Self::Q4_1 | Self::AffineQ4 => 4,
+            Self::Q6K => 6,
+            Self::Q5_1 | Self::Q5K => 5,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
         }
     }
+
+    /// Bits of a code above the fourth that are stored apart.
+    pub const fn high_bits(self) -> usize {
+        match self.code_bits() {
+            bits @ 5..=6 => bits - 4,
+            _ => 0,
+        }
+    }
+}
+
+/// Neighbouring bits in a strip's block.
+#[derive(Debug, Clone, Copy)]
+pub struct BitField {
+    pub offset: usize,
+    pub bits: usize,
 }
 
 /// Index of a step's nibble in its word: four neighbouring steps are the lower nibbles of four neighbouring bytes, as
@@ -128,7 +231,7 @@ const fn nibble_index(k: usize) -> usize {
 #[derive(Debug, Clone)]
 pub enum StoredWeight {
     Dense(Tensor),
-    /// Row-major; every row is a whole number of blocks.
+    /// Row-major; every row is a whole number of blocks in file layout.
     Quantized {
         format: QuantFormat,
         shape: [usize; 2],

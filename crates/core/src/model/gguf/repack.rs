@@ -1,172 +1,98 @@
-//! Lossless repacking of GGUF's k-quants, Q5_0 and Q5_1 into the formats that the GEMM kernels read.
+//! Lossless repacking of GGUF's formats that the GEMM kernels do not read: Q5_0 as Q5_1, Q3_K as Q6_K, and Q2_K.
 //!
-//! A source block has 256 weights of a row (32 in Q5_0 and Q5_1), with quantized scales. The target blocks have 32 weights: scales and
-//! minima as `f32`, then codes. The source layouts are those of ggml (`ggml-common.h`).
+//! The layouts are those of ggml (`ggml-common.h`).
 
 use candle_core::quantized::GgmlDType;
 use espalier_tensor::quant::QuantFormat;
 use half::f16;
 
-/// Unpacks one source block.
-type UnpackBlock = fn(&[u8], &mut UnpackedKQuant);
+/// Appends a block in its new format.
+type RepackBlock = fn(&[u8], &mut Vec<u8>);
 
-/// Target format of a GGML type, and how to unpack its blocks. `None` for types that need no repacking or are not supported.
-fn repack_plan(dtype: GgmlDType) -> Option<(QuantFormat, UnpackBlock)> {
+/// Format that holds a GGML type without loss, and how its blocks are repacked if the format's file layout is another. `None` for
+/// types that are not supported.
+fn repack_plan(dtype: GgmlDType) -> Option<(QuantFormat, Option<RepackBlock>)> {
     match dtype {
-        GgmlDType::Q2K => Some((QuantFormat::AffineQ8, unpack_q2_k)),
-        GgmlDType::Q3K => Some((QuantFormat::AffineQ8, unpack_q3_k)),
-        GgmlDType::Q4K => Some((QuantFormat::AffineQ4, unpack_q4_k)),
-        GgmlDType::Q5K => Some((QuantFormat::AffineQ8, unpack_q5_k)),
-        GgmlDType::Q6K => Some((QuantFormat::AffineQ8, unpack_q6_k)),
-        GgmlDType::Q5_0 => Some((QuantFormat::AffineQ8, unpack_q5_0)),
-        GgmlDType::Q5_1 => Some((QuantFormat::AffineQ8, unpack_q5_1)),
+        GgmlDType::F16 => Some((QuantFormat::F16, None)),
+        GgmlDType::BF16 => Some((QuantFormat::Bf16, None)),
+        GgmlDType::Q8_0 => Some((QuantFormat::Q8_0, None)),
+        GgmlDType::Q4_0 => Some((QuantFormat::Q4_0, None)),
+        GgmlDType::Q4_1 => Some((QuantFormat::Q4_1, None)),
+        GgmlDType::Q5_0 => Some((QuantFormat::Q5_1, Some(repack_q5_0))),
+        GgmlDType::Q5_1 => Some((QuantFormat::Q5_1, None)),
+        GgmlDType::Q2K => Some((QuantFormat::AffineQ8, Some(repack_q2_k))),
+        GgmlDType::Q3K => Some((QuantFormat::Q6K, Some(repack_q3_k))),
+        GgmlDType::Q4K => Some((QuantFormat::Q4K, None)),
+        GgmlDType::Q5K => Some((QuantFormat::Q5K, None)),
+        GgmlDType::Q6K => Some((QuantFormat::Q6K, None)),
         _ => None,
     }
 }
 
-/// Target format of a GGML type; `None` if [`repack_blocks`] does not repack it.
-pub fn repacked_format(dtype: GgmlDType) -> Option<QuantFormat> {
+/// Format that holds a GGML type without loss; `None` if there is none.
+pub fn quant_format(dtype: GgmlDType) -> Option<QuantFormat> {
     repack_plan(dtype).map(|(format, _)| format)
 }
 
-/// Repacks all blocks of a tensor, in order; `None` if [`repacked_format`] is `None`.
+/// Repacks all blocks of a tensor, in order, into the file layout of [`quant_format`]; `None` if they have it.
 pub fn repack_blocks(dtype: GgmlDType, bytes: &[u8]) -> Option<Vec<u8>> {
-    let (format, unpack) = repack_plan(dtype)?;
-    let mut unpacked = UnpackedKQuant { codes: [0; 256], scales_and_mins: [(0.0, 0.0); 16] };
-    let (block_count, bytes_per_block) =
-        (bytes.len() / dtype.type_size(), dtype.block_size() / 32 * format.row_block_bytes());
-    let mut out = Vec::with_capacity(block_count * bytes_per_block);
-    for block in bytes.chunks_exact(dtype.type_size()) {
-        unpack(block, &mut unpacked);
-        let groups =
-            unpacked.codes.chunks_exact(32).zip(unpacked.scales_and_mins.chunks_exact(2)).take(dtype.block_size() / 32);
-        for (codes, [first_scale, second_scale]) in groups.map(|(codes, halves)| (codes, [halves[0], halves[1]])) {
-            if format == QuantFormat::AffineQ4 {
-                // Both halves have the same scale and minimum.
-                push_f32s(&mut out, &[first_scale.0, first_scale.1]);
-                out.extend((0..16).map(|at| codes[at] | codes[at + 16] << 4));
-            } else {
-                push_f32s(&mut out, &[first_scale.0, second_scale.0, first_scale.1, second_scale.1]);
-                out.extend_from_slice(codes);
-            }
-        }
-    }
+    let (format, repack) = repack_plan(dtype)?;
+    let repack = repack?;
+    let values = bytes.len() / dtype.type_size() * dtype.block_size();
+    let mut out = Vec::with_capacity(values / format.file_block_size() * format.file_block_bytes());
+    bytes.chunks_exact(dtype.type_size()).for_each(|block| repack(block, &mut out));
     Some(out)
-}
-
-fn push_f32s(out: &mut Vec<u8>, values: &[f32]) {
-    out.extend(values.iter().flat_map(|number| number.to_le_bytes()));
-}
-
-/// Weights of one source block: scale · code + minimum.
-struct UnpackedKQuant {
-    codes: [u8; 256],
-    /// Scale and minimum of each group of 16 weights.
-    scales_and_mins: [(f32, f32); 16],
 }
 
 fn read_f16(bytes: &[u8], offset: usize) -> f32 {
     f16::from_le_bytes([bytes[offset], bytes[offset + 1]]).to_f32()
 }
 
-/// Scale and minimum of a group of 32 weights, both 6-bit values in 12 packed bytes.
-fn scale_min_k4(packed: &[u8], group: usize) -> (f32, f32) {
-    let (scale, minimum) = match group {
-        0..4 => (packed[group] & 63, packed[group + 4] & 63),
-        _ => (packed[group + 4] & 15 | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4),
+/// From d, fifth bits, nibbles, with codes that have an offset of 16, to d, −16·d, fifth bits, nibbles.
+fn repack_q5_0(block: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&block[..2]);
+    out.extend(f16::from_f32(-16.0 * read_f16(block, 0)).to_le_bytes());
+    out.extend_from_slice(&block[2..]);
+}
+
+/// From 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of scales of 6 bits with an offset of 32, d, with codes that have an
+/// offset of 4, to Q6_K: nibbles, high bit pairs, scales, d, with codes that have an offset of 32.
+fn repack_q3_k(block: &[u8], out: &mut Vec<u8>) {
+    let (third_bits, bit_pairs, packed_scales) = (&block[..32], &block[32..96], &block[96..108]);
+    let code = |index: usize| {
+        let (half, quarter, lane) = (index / 128, index % 128 / 32, index % 32);
+        let low = bit_pairs[half * 32 + lane] >> (2 * quarter) & 3;
+        (low | (third_bits[lane] >> (index / 32) & 1) << 2) + (32 - 4)
     };
-    (f32::from(scale), f32::from(minimum))
+    let nibbles = (0..128).map(|at| {
+        let first = at / 64 * 128 + at % 64;
+        code(first) & 15 | code(first + 64) << 4
+    });
+    out.extend(nibbles);
+    let high_bit_pairs = (0..64).map(|at| {
+        let first = at / 32 * 128 + at % 32;
+        (0..4).map(|quarter| code(first + 32 * quarter) >> 4 << (2 * quarter)).sum::<u8>()
+    });
+    out.extend(high_bit_pairs);
+    let scale = |group: usize| {
+        let low = if group < 8 { packed_scales[group] & 15 } else { packed_scales[group - 8] >> 4 };
+        (low | (packed_scales[8 + group % 4] >> (2 * (group / 4)) & 3) << 4).wrapping_sub(32)
+    };
+    out.extend((0..16).map(scale));
+    out.extend_from_slice(&block[108..110]);
 }
 
-/// Unpacks d and m as f16, then the packed scales and minima.
-fn unpack_scales_k4(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    let (scale, minimum) = (read_f16(block, 0), read_f16(block, 2));
-    for (group, scale_and_min) in unpacked.scales_and_mins.iter_mut().enumerate() {
-        let (group_scale, group_min) = scale_min_k4(&block[4..16], group / 2);
-        *scale_and_min = (scale * group_scale, -(minimum * group_min));
-    }
-}
-
-/// Layout: d, m, 12 bytes of scales, 128 bytes of nibbles. Each 32 bytes hold 64 weights: first the low, then the high nibbles.
-fn unpack_q4_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    unpack_scales_k4(block, unpacked);
-    for (index, code) in unpacked.codes.iter_mut().enumerate() {
-        let byte = block[16 + index / 64 * 32 + index % 32];
-        *code = if index % 64 < 32 { byte & 15 } else { byte >> 4 };
-    }
-}
-
-/// Layout: as Q4_K, with 32 bytes of fifth bits between scales and nibbles; bit i of each byte belongs to the i-th 32 weights.
-fn unpack_q5_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    unpack_scales_k4(block, unpacked);
-    for (index, code) in unpacked.codes.iter_mut().enumerate() {
-        let byte = block[48 + index / 64 * 32 + index % 32];
-        let low = if index % 64 < 32 { byte & 15 } else { byte >> 4 };
-        *code = low | (block[16 + index % 32] >> (index / 32) & 1) << 4;
-    }
-}
-
-/// Layout: 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, d. The codes have an offset of 32.
-fn unpack_q6_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    let scale = read_f16(block, 208);
-    for (scale_and_min, group_scale) in unpacked.scales_and_mins.iter_mut().zip(&block[192..208]) {
-        let scale = scale * f32::from(group_scale.cast_signed());
-        *scale_and_min = (scale, -32.0 * scale);
-    }
-    for (index, code) in unpacked.codes.iter_mut().enumerate() {
-        let (half, quarter, lane) = (index / 128, index % 128 / 32, index % 32);
-        let byte = block[half * 64 + quarter % 2 * 32 + lane];
-        let low = if quarter < 2 { byte & 15 } else { byte >> 4 };
-        *code = low | (block[128 + half * 32 + lane] >> (2 * quarter) & 3) << 4;
-    }
-}
-
-/// Layout: 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of 6-bit scales, d. The codes have an offset of 4.
-fn unpack_q3_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    let (scale, packed) = (read_f16(block, 108), &block[96..108]);
-    for (group, scale_and_min) in unpacked.scales_and_mins.iter_mut().enumerate() {
-        let low = if group < 8 { packed[group] & 15 } else { packed[group - 8] >> 4 };
-        let group_scale = low | (packed[8 + group % 4] >> (2 * (group / 4)) & 3) << 4;
-        let scale = scale * (f32::from(group_scale) - 32.0);
-        *scale_and_min = (scale, -4.0 * scale);
-    }
-    for (index, code) in unpacked.codes.iter_mut().enumerate() {
-        let (half, quarter, lane) = (index / 128, index % 128 / 32, index % 32);
-        let low = block[32 + half * 32 + lane] >> (2 * quarter) & 3;
-        *code = low | (block[lane] >> (index / 32) & 1) << 2;
-    }
-}
-
-/// Layout: 16 bytes of a 4-bit scale and a 4-bit minimum each, 64 bytes of bit pairs, d, m.
-fn unpack_q2_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
+/// From 16 bytes of a 4-bit scale and a 4-bit minimum each, 64 bytes of bit pairs, d, m, to blocks of 32 weights: two scales and two
+/// minima as `f32`, then the codes as bytes.
+fn repack_q2_k(block: &[u8], out: &mut Vec<u8>) {
     let (scale, minimum) = (read_f16(block, 80), read_f16(block, 82));
-    for (scale_and_min, packed_scale_min) in unpacked.scales_and_mins.iter_mut().zip(&block[..16]) {
-        *scale_and_min = (scale * f32::from(packed_scale_min & 15), -(minimum * f32::from(packed_scale_min >> 4)));
+    let code = |index: usize| block[16 + index / 128 * 32 + index % 32] >> (2 * (index % 128 / 32)) & 3;
+    for (index, pair) in block[..16].as_chunks::<2>().0.iter().enumerate() {
+        let scales = pair.map(|packed| scale * f32::from(packed & 15));
+        let minima = pair.map(|packed| -(minimum * f32::from(packed >> 4)));
+        out.extend(scales.iter().chain(&minima).flat_map(|number| number.to_le_bytes()));
+        out.extend((32 * index..32 * (index + 1)).map(code));
     }
-    for (index, code) in unpacked.codes.iter_mut().enumerate() {
-        *code = block[16 + index / 128 * 32 + index % 32] >> (2 * (index % 128 / 32)) & 3;
-    }
-}
-
-/// Codes of 32 weights from their fifth bits and 16 bytes of nibbles: first the low, then the high nibbles.
-fn unpack_5bit_codes(high_bits: &[u8], low_nibbles: &[u8], unpacked: &mut UnpackedKQuant) {
-    for (index, code) in unpacked.codes[..32].iter_mut().enumerate() {
-        let nibble = if index < 16 { low_nibbles[index] & 15 } else { low_nibbles[index - 16] >> 4 };
-        *code = nibble | (high_bits[index / 8] >> (index % 8) & 1) << 4;
-    }
-}
-
-/// Layout: d, fifth bits, nibbles. The codes have an offset of 16.
-fn unpack_q5_0(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    let scale = read_f16(block, 0);
-    unpacked.scales_and_mins[..2].fill((scale, -16.0 * scale));
-    unpack_5bit_codes(&block[2..6], &block[6..22], unpacked);
-}
-
-/// Layout: d, m, fifth bits, nibbles.
-fn unpack_q5_1(block: &[u8], unpacked: &mut UnpackedKQuant) {
-    unpacked.scales_and_mins[..2].fill((read_f16(block, 0), read_f16(block, 2)));
-    unpack_5bit_codes(&block[4..8], &block[8..24], unpacked);
 }
 
 #[cfg(test)]
@@ -181,8 +107,9 @@ mod tests {
     use espalier_tensor::quant::StoredWeight;
     use espalier_tensor::seeded_rng::SeededRng;
 
+    /// Weights in the file's or the repacked layout, in memory, and in products.
     #[test]
-    fn repacked_blocks_dequantize_to_candles_values() {
+    fn weights_equal_those_that_candle_dequantizes() {
         let mut random = SeededRng::new(9, &["blocks"]);
         let (output, input) = (7, 512);
         let values: Vec<f32> = (0..output * input).map(|_| random.standard_normal()).collect();
@@ -191,9 +118,10 @@ mod tests {
         for dtype in k_quants.into_iter().chain([GgmlDType::Q5_0, GgmlDType::Q5_1]) {
             let stored = QTensor::quantize(&tensor, dtype).unwrap();
             let expected: Vec<f32> = stored.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-            let bytes = repack_blocks(dtype, &stored.data().unwrap()).unwrap();
+            let bytes = stored.data().unwrap();
+            let bytes = repack_blocks(dtype, &bytes).unwrap_or_else(|| bytes.to_vec());
             let blocks =
-                StoredWeight::Quantized { format: repacked_format(dtype).unwrap(), shape: [output, input], bytes };
+                StoredWeight::Quantized { format: quant_format(dtype).unwrap(), shape: [output, input], bytes };
             // The product with the identity matrix returns the weights.
             let mut identity = vec![0.0; input * input];
             identity.iter_mut().step_by(input + 1).for_each(|one| *one = 1.0);
@@ -206,6 +134,6 @@ mod tests {
             assert!((0..output * input).all(|at| transposed_product(at) == expected[at]), "{dtype:?}");
             assert_eq!(blocks.into_dequantized().values, expected, "{dtype:?}");
         }
-        assert!(repack_blocks(GgmlDType::Q8_0, &[]).is_none());
+        assert!(repack_blocks(GgmlDType::Q8_0, &[]).is_none() && quant_format(GgmlDType::Q8K).is_none());
     }
 }

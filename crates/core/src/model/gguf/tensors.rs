@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::model::checkpoint_files::damaged_file_error;
 use crate::model::weights::{CheckpointTensors, StoredTensor};
 use candle_core::Device;
+use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::Content;
-use candle_core::quantized::{GgmlDType, QTensor};
 use espalier_tensor::Tensor;
-use espalier_tensor::quant::{QuantFormat, StoredWeight};
+use espalier_tensor::quant::StoredWeight;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -125,16 +125,8 @@ impl StoredTensor for GgufTensor {
 
     fn read_weight(&self) -> std::result::Result<(StoredWeight, [u8; 32]), String> {
         let (qtensor, digest) = self.load_qtensor()?;
-        let format = match qtensor.dtype() {
-            GgmlDType::F16 => QuantFormat::F16,
-            GgmlDType::BF16 => QuantFormat::Bf16,
-            GgmlDType::Q8_0 => QuantFormat::Q8_0,
-            GgmlDType::Q4_0 => QuantFormat::Q4_0,
-            GgmlDType::Q4_1 => QuantFormat::Q4_1,
-            other => match repack::repacked_format(other) {
-                Some(format) => format,
-                None => return self.dequantize(&qtensor).map(|tensor| (StoredWeight::Dense(tensor), digest)),
-            },
+        let Some(format) = repack::quant_format(qtensor.dtype()) else {
+            return self.dequantize(&qtensor).map(|tensor| (StoredWeight::Dense(tensor), digest));
         };
         match self.shape.as_slice() {
             [output, input] if input.is_multiple_of(32) => {

@@ -32,8 +32,11 @@ impl Backend for CpuBackend {
             (false, WeightStorage::Quantized(QuantFormat::Q8_0)) => "cpu-q8_0",
             (false, WeightStorage::Quantized(QuantFormat::Q4_0)) => "cpu-q4_0",
             (false, WeightStorage::Quantized(QuantFormat::Q4_1)) => "cpu-q4_1",
-            (false, WeightStorage::Quantized(QuantFormat::AffineQ4)) => "cpu-wide4",
-            (false, WeightStorage::Quantized(QuantFormat::AffineQ8)) => "cpu-wide8",
+            (false, WeightStorage::Quantized(QuantFormat::Q5_1)) => "cpu-q5_1",
+            (false, WeightStorage::Quantized(QuantFormat::Q4K)) => "cpu-q4_k",
+            (false, WeightStorage::Quantized(QuantFormat::Q5K)) => "cpu-q5_k",
+            (false, WeightStorage::Quantized(QuantFormat::Q6K)) => "cpu-q6_k",
+            (false, WeightStorage::Quantized(QuantFormat::AffineQ8)) => "cpu-affine_q8",
         }
     }
 

@@ -1,21 +1,22 @@
-//! Activations quantized to integers in blocks of 32 with one scale each (as llama.cpp's Q8_1): of 8 bits for weights of 4
-//! bits, of 7 for weights of 8.
+//! Activations quantized to integers in blocks with one scale each (as llama.cpp's Q8_1): of 8 bits for weights of 4 to 6 bits, of
+//! 7 for weights of 8. A block has as many values as weights share a scale, 32 or 16.
 
 use crate::backend::cpu::matrix::MatrixBuf;
 use crate::backend::cpu::simd::{Isa, LANES, Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, QuantFormat};
 
-/// Quantized rows `(rows, k)`, k padded with zeros to whole blocks.
+/// Quantized rows `(rows, k)`, k padded with zeros to a multiple of 32.
 pub struct QuantizedActivations {
     /// Codes of all rows, four to a value.
     codes: MatrixBuf,
     /// A [`LhsBlock`] for each block of all rows.
     blocks: MatrixBuf,
     rows: usize,
+    row_code_bytes: usize,
     blocks_per_row: usize,
 }
 
-/// What 32 codes share.
+/// What the codes of a block share.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct LhsBlock {
@@ -24,23 +25,28 @@ pub struct LhsBlock {
     pub negated_code_sum: i32,
 }
 
-/// `f32` values that the codes and the [`LhsBlock`] of a block take.
-const CODE_VALUES: usize = BLOCK_SIZE / size_of::<f32>();
+/// `f32` values that a [`LhsBlock`] takes.
 const BLOCK_VALUES: usize = size_of::<LhsBlock>() / size_of::<f32>();
 
 impl QuantizedActivations {
     /// Quantizes rows of `k` values for products with weights of this format: each block to multiples of its largest
     /// magnitude / [`QuantFormat::max_activation_code`].
     pub fn new(isa: Isa, rows: &[f32], k: usize, format: QuantFormat) -> Self {
-        let (row_count, blocks_per_row) = (rows.len() / k.max(1), k.div_ceil(BLOCK_SIZE));
+        let (row_count, row_code_bytes) = (rows.len() / k.max(1), k.next_multiple_of(BLOCK_SIZE));
+        let blocks_per_row = row_code_bytes / format.values_per_scale();
         let mut quantized = Self {
-            codes: MatrixBuf::new(row_count, blocks_per_row * CODE_VALUES),
+            codes: MatrixBuf::new(row_count, row_code_bytes / size_of::<f32>()),
             blocks: MatrixBuf::new(row_count, blocks_per_row * BLOCK_VALUES),
             rows: row_count,
+            row_code_bytes,
             blocks_per_row,
         };
         let max_code = f32::from(format.max_activation_code());
-        isa.run(QuantizeRows { rows, k, max_code, output: &mut quantized });
+        let output = &mut quantized;
+        match format.values_per_scale() {
+            BLOCK_SIZE => isa.run(QuantizeRows::<{ BLOCK_SIZE / LANES }> { rows, k, max_code, output }),
+            _ => isa.run(QuantizeRows::<1> { rows, k, max_code, output }),
+        }
         quantized
     }
 
@@ -53,9 +59,9 @@ impl QuantizedActivations {
         self.blocks_per_row
     }
 
-    /// Codes of a row; rows are [`QuantizedActivations::blocks_per_row`] · 32 bytes apart.
+    /// Codes of a row; rows are k bytes apart, rounded up to a multiple of 32.
     pub fn codes_ptr(&self, row: usize) -> *const i8 {
-        self.codes.as_padded_slice()[row * self.blocks_per_row * CODE_VALUES..].as_ptr().cast()
+        self.codes.as_padded_slice()[row * self.row_code_bytes / size_of::<f32>()..].as_ptr().cast()
     }
 
     /// The blocks of a row; rows are [`QuantizedActivations::blocks_per_row`] blocks apart.
@@ -64,14 +70,18 @@ impl QuantizedActivations {
     }
 }
 
-struct QuantizeRows<'a> {
+/// Blocks that are quantized together: their reductions and divisions share instructions.
+const GROUP_BLOCKS: usize = 4;
+
+/// Quantizes rows in blocks of this many vectors.
+struct QuantizeRows<'a, const VECTORS: usize> {
     rows: &'a [f32],
     k: usize,
     max_code: f32,
     output: &'a mut QuantizedActivations,
 }
 
-impl SimdKernel for QuantizeRows<'_> {
+impl<const VECTORS: usize> SimdKernel for QuantizeRows<'_, VECTORS> {
     type Output = ();
 
     #[inline(always)]
@@ -85,46 +95,85 @@ impl SimdKernel for QuantizeRows<'_> {
         while row < row_count {
             let mut block = 0;
             while block < blocks {
-                let (first_k, index) = (block * BLOCK_SIZE, row * blocks + block);
-                let remaining = k - first_k;
-                // SAFETY: the block's values lie within `rows`, as asserted, its 32 codes and its `LhsBlock` within the
-                // buffers, which are aligned to cache lines; loads are limited to `remaining` values. The CPU supports `L`.
+                let index = row * blocks + block;
+                // SAFETY: the row lies within `rows`, as asserted, and the codes and the `LhsBlock` of each of its blocks within the
+                // buffers, which are aligned to cache lines. The CPU supports `L`.
                 unsafe {
-                    let src = rows.as_ptr().add(row * k + first_k);
-                    let (low, high) = match remaining >= BLOCK_SIZE {
-                        true => (L::load(src), L::load(src.add(LANES))),
-                        false => {
-                            (L::load_partial(src, remaining), load_second_half::<L>(src.wrapping_add(LANES), remaining))
-                        }
-                    };
-                    let zero = L::splat(0.0);
-                    let max_abs = low.max(zero.sub(low)).max(high.max(zero.sub(high))).reduce_max();
-                    // Blocks too small to have a finite inverse scale become 0.
-                    let inverse_scale = max_code / max_abs;
-                    let inverse_scale = L::splat(if inverse_scale.is_finite() { inverse_scale } else { 0.0 });
-                    let (low, high) =
-                        (low.mul(inverse_scale).round_ties_even(), high.mul(inverse_scale).round_ties_even());
-                    let dst = codes.add(index * BLOCK_SIZE);
-                    low.store_i8(dst);
-                    high.store_i8(dst.add(LANES));
-                    let negated_code_sum = -(low.add(high).reduce_sum() as i32);
-                    lhs_blocks.add(index).write(LhsBlock { scale: max_abs / max_code, negated_code_sum });
+                    let codes = codes.add(index * VECTORS * LANES);
+                    let src = rows.as_ptr().add(row * k);
+                    let first_k = block * VECTORS * LANES;
+                    let count = GROUP_BLOCKS.min(blocks - block);
+                    quantize_group::<L, VECTORS>(src, first_k, k, max_code, count, codes, lhs_blocks.add(index));
                 }
-                block += 1;
+                block += GROUP_BLOCKS;
             }
             row += 1;
         }
     }
 }
 
-/// Loads the second half of a block that has `remaining` values.
+/// Quantizes up to [`GROUP_BLOCKS`] blocks of a row of `k` values.
 ///
 /// # Safety
-/// The CPU supports the instructions of `L`, and `src` is readable for `remaining` − 16 values.
+/// The CPU supports the instructions of `L`; `row` is readable for `k` values, `codes` and `lhs_blocks` are writable for `count`
+/// blocks.
 #[inline(always)]
-unsafe fn load_second_half<L: Simd>(src: *const f32, remaining: usize) -> L {
-    // SAFETY: `src` is readable for `remaining` − 16 values, and is not read if there are none.
-    unsafe { if remaining > LANES { L::load_partial(src, remaining - LANES) } else { L::splat(0.0) } }
+unsafe fn quantize_group<L: Simd, const VECTORS: usize>(
+    row: *const f32,
+    first_k: usize,
+    k: usize,
+    max_code: f32,
+    count: usize,
+    codes: *mut i8,
+    lhs_blocks: *mut LhsBlock,
+) {
+    // SAFETY: loads stop at the row's end, stores at the last block; the CPU supports the instructions of `L`.
+    unsafe {
+        let zero = L::splat(0.0);
+        let (mut values, mut maxima, mut code_sums) =
+            ([[zero; VECTORS]; GROUP_BLOCKS], [zero; GROUP_BLOCKS], [zero; GROUP_BLOCKS]);
+        let mut block = 0;
+        while block < GROUP_BLOCKS {
+            let mut vector = 0;
+            while vector < VECTORS {
+                let at = first_k.wrapping_add(block.wrapping_mul(VECTORS).wrapping_add(vector).wrapping_mul(LANES));
+                let loaded = match k.saturating_sub(at) {
+                    0 => zero,
+                    rest if rest < LANES => L::load_partial(row.wrapping_add(at), rest),
+                    _ => L::load(row.wrapping_add(at)),
+                };
+                values[block][vector] = loaded;
+                maxima[block] = maxima[block].max(loaded).max(zero.sub(loaded));
+                vector = vector.wrapping_add(1);
+            }
+            block = block.wrapping_add(1);
+        }
+        let maxima = L::reduce_maxima(maxima);
+        // Blocks too small to have a finite inverse scale become 0.
+        let inverse_scales =
+            maxima.map(|max_abs| max_code / max_abs).map(|inverse| if inverse.is_finite() { inverse } else { 0.0 });
+        block = 0;
+        while block < count {
+            let inverse_scale = L::splat(inverse_scales[block]);
+            let mut vector = 0;
+            while vector < VECTORS {
+                let rounded = values[block][vector].mul(inverse_scale).round_ties_even();
+                rounded
+                    .store_i8(codes.wrapping_add(block.wrapping_mul(VECTORS).wrapping_add(vector).wrapping_mul(LANES)));
+                code_sums[block] = code_sums[block].add(rounded);
+                vector = vector.wrapping_add(1);
+            }
+            block = block.wrapping_add(1);
+        }
+        let code_sums = L::reduce_sums(code_sums);
+        block = 0;
+        while block < count {
+            // A sum of 32 codes is far below the range's end.
+            let negated_code_sum = -code_sums[block].to_int_unchecked::<i32>();
+            lhs_blocks.add(block).write(LhsBlock { scale: maxima[block] / max_code, negated_code_sum });
+            block = block.wrapping_add(1);
+        }
+    }
 }
 
 #[cfg(test)]

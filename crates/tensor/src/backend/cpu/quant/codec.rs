@@ -1,26 +1,54 @@
 //! Codecs: how a SIMD kernel reads the blocks of each format.
 
-use crate::backend::cpu::simd::{LANES, Simd};
+use crate::backend::cpu::simd::{LANES, Simd, SimdConvert};
 use crate::quant::{BLOCK_SIZE, QuantFormat};
+
+/// A block of a strip, and the superblock that it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockPtr {
+    superblock: *const u8,
+    block: *const u8,
+}
+
+impl BlockPtr {
+    /// The block with this index in a strip.
+    #[inline(always)]
+    pub fn new(format: QuantFormat, strip: *const u8, index: usize) -> Self {
+        Self {
+            superblock: strip.wrapping_add(format.superblock_offset(index)),
+            block: strip.wrapping_add(format.block_offset(index)),
+        }
+    }
+
+    /// The address of the block, after the factors of its superblock.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.block
+    }
+
+    /// The block so many bytes further on.
+    #[inline(always)]
+    pub fn wrapping_add(self, bytes: usize) -> Self {
+        Self { superblock: self.superblock.wrapping_add(bytes), block: self.block.wrapping_add(bytes) }
+    }
+}
 
 /// [`QuantFormat`] as a type, for kernels that are compiled per format.
 ///
 /// # Safety
-/// The CPU supports the instructions of `L`, and `block` points to a whole block of a strip.
+/// The CPU supports the instructions of `L`, and `block` is a whole block of a strip.
 #[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait QuantCodec: Copy {
     const FORMAT: QuantFormat;
     /// Steps of k in one load.
     const VALUES_PER_LOAD: usize;
-    /// Cache lines of scales and minima at the start of a panel's block.
-    const SCALE_LINES: usize;
     /// Scales of a panel's block.
     type Scales<L: Simd>: Copy;
     /// Packed codes of one load.
     type Packed<L: Simd>: Copy;
 
-    unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> Self::Scales<L>;
-    unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> Self::Packed<L>;
+    unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> Self::Scales<L>;
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> Self::Packed<L>;
     /// Dequantizes the panel's weights at one step of the load.
     unsafe fn dequantize<L: Simd, const STEP: u32>(packed: Self::Packed<L>, scales: Self::Scales<L>) -> L;
 }
@@ -36,7 +64,13 @@ pub struct Q4_0;
 #[derive(Clone, Copy)]
 pub struct Q4_1;
 #[derive(Clone, Copy)]
-pub struct AffineQ4;
+pub struct Q5_1;
+#[derive(Clone, Copy)]
+pub struct Q4K;
+#[derive(Clone, Copy)]
+pub struct Q5K;
+#[derive(Clone, Copy)]
+pub struct Q6K;
 #[derive(Clone, Copy)]
 pub struct AffineQ8;
 
@@ -46,20 +80,21 @@ const U32_VECTOR_BYTES: usize = 4 * LANES;
 
 impl QuantCodec for F16 {
     const FORMAT: QuantFormat = QuantFormat::F16;
-    const SCALE_LINES: usize = 0;
     const VALUES_PER_LOAD: usize = 1;
     type Scales<L: Simd> = ();
     type Packed<L: Simd> = L;
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(_: *const u8, _: usize) {}
+    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
 
     #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L {
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L {
         // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
         // supports the instructions of `L`.
         unsafe {
-            L::load_f16(block.wrapping_add(group.wrapping_mul(2).wrapping_add(panel).wrapping_mul(F16_VECTOR_BYTES)))
+            L::load_f16(
+                block.block.wrapping_add(group.wrapping_mul(2).wrapping_add(panel).wrapping_mul(F16_VECTOR_BYTES)),
+            )
         }
     }
 
@@ -81,20 +116,19 @@ fn packed_offset<const SCALE_LINES: usize>(panel: usize, group: usize) -> usize 
 
 impl QuantCodec for Bf16 {
     const FORMAT: QuantFormat = QuantFormat::Bf16;
-    const SCALE_LINES: usize = 0;
     const VALUES_PER_LOAD: usize = 2;
     type Scales<L: Simd> = ();
     type Packed<L: Simd> = L::U32x16;
 
     #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L::U32x16 {
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
         // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
         // supports the instructions of `L`.
-        unsafe { L::load_u32x16(block.wrapping_add(packed_offset::<0>(panel, group))) }
+        unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<0>(panel, group))) }
     }
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(_: *const u8, _: usize) {}
+    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
 
     #[inline(always)]
     unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, (): ()) -> L {
@@ -106,25 +140,24 @@ impl QuantCodec for Bf16 {
 
 impl QuantCodec for Q8_0 {
     const FORMAT: QuantFormat = QuantFormat::Q8_0;
-    const SCALE_LINES: usize = 1;
     const VALUES_PER_LOAD: usize = 4;
     /// s and −128·s: the weight is s·(q + 128) − 128·s, which is exact in so few bits.
     type Scales<L: Simd> = (L, L);
     type Packed<L: Simd> = L::U32x16;
 
     #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L::U32x16 {
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
         // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
         // supports the instructions of `L`.
-        unsafe { L::load_u32x16(block.wrapping_add(packed_offset::<1>(panel, group))) }
+        unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<1>(panel, group))) }
     }
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
+    unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
         // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
         // supports the instructions of `L`.
         unsafe {
-            let scale = L::load_f16(block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+            let scale = L::load_f16(block.block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
             (scale, scale.mul(L::splat(-128.0)))
         }
     }
@@ -137,188 +170,216 @@ impl QuantCodec for Q8_0 {
     }
 }
 
-/// Loading and dequantization of the 4-bit formats, in the layout of [`QuantFormat::code_bit_offset`].
-macro_rules! impl_nibble_codec {
-    ($scale_lines:expr) => {
-        #[inline(always)]
-        unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> (L::U32x16, L::U32x16) {
-            // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-            // supports the instructions of `L`.
-            unsafe {
-                let packed = L::load_u32x16(block.wrapping_add(packed_offset::<$scale_lines>(panel, group)));
-                (L::unpack_nibbles::<0>(packed), L::unpack_nibbles::<1>(packed))
-            }
-        }
+/// Packed codes of eight steps: the bytes of both vectors are those of the first and of the last four.
+pub type CodePair<L> = (<L as SimdConvert>::U32x16, <L as SimdConvert>::U32x16);
 
-        #[inline(always)]
-        unsafe fn dequantize<L: Simd, const STEP: u32>(packed: (L::U32x16, L::U32x16), (scale, offset): (L, L)) -> L {
-            // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-            // supports the instructions of `L`.
-            let value = unsafe {
-                match STEP {
-                    0 => L::u8_to_f32::<0>(packed.0),
-                    1 => L::u8_to_f32::<1>(packed.0),
-                    2 => L::u8_to_f32::<2>(packed.0),
-                    3 => L::u8_to_f32::<3>(packed.0),
-                    4 => L::u8_to_f32::<0>(packed.1),
-                    5 => L::u8_to_f32::<1>(packed.1),
-                    6 => L::u8_to_f32::<2>(packed.1),
-                    _ => L::u8_to_f32::<3>(packed.1),
-                }
-            };
-            // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
-            unsafe { value.mul_add(scale, offset) }
+/// Loads the codes of four, five or six bits of eight steps, in the layout of [`QuantFormat::code_bit_fields`].
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+unsafe fn load_code_pair<L: Simd, F: QuantCodec, const SCALE_LINES: usize>(
+    block: BlockPtr,
+    panel: usize,
+    group: usize,
+) -> CodePair<L> {
+    // SAFETY: `block` is a whole block, which holds the codes at these offsets, and the CPU supports the instructions of `L`.
+    unsafe {
+        let packed = L::load_u32x16(block.block.wrapping_add(packed_offset::<SCALE_LINES>(panel, group)));
+        let nibbles = (L::unpack_nibbles::<0>(packed), L::unpack_nibbles::<1>(packed));
+        let high_bits = const { F::FORMAT.high_bits() };
+        if high_bits == 0 {
+            return nibbles;
+        }
+        let groups_per_word = 4 / high_bits;
+        // The high bits follow the nibbles of all groups.
+        let word = (BLOCK_SIZE / 8).wrapping_add(group / groups_per_word);
+        let high = L::load_u32x16(block.block.wrapping_add(packed_offset::<SCALE_LINES>(panel, word)));
+        let shift = (group % groups_per_word * 2 * high_bits) as u32;
+        let mask = (0x0101_0101 << high_bits) - 0x0101_0101;
+        (
+            L::insert_high_nibbles(nibbles.0, high, shift, mask),
+            L::insert_high_nibbles(nibbles.1, high, shift.wrapping_add(high_bits as u32), mask),
+        )
+    }
+}
+
+/// Dequantizes the codes of a step: code · scale + offset.
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+unsafe fn dequantize_code_pair<L: Simd, const STEP: u32>(codes: CodePair<L>, scale: L, offset: L) -> L {
+    // SAFETY: only register operations; the CPU supports the instructions of `L`.
+    unsafe {
+        let value = match STEP {
+            0 => L::u8_to_f32::<0>(codes.0),
+            1 => L::u8_to_f32::<1>(codes.0),
+            2 => L::u8_to_f32::<2>(codes.0),
+            3 => L::u8_to_f32::<3>(codes.0),
+            4 => L::u8_to_f32::<0>(codes.1),
+            5 => L::u8_to_f32::<1>(codes.1),
+            6 => L::u8_to_f32::<2>(codes.1),
+            _ => L::u8_to_f32::<3>(codes.1),
+        };
+        value.mul_add(scale, offset)
+    }
+}
+
+/// Codec of codes of four or five bits with one scale and one minimum, or zero point times the scale, per block.
+macro_rules! impl_code_pair_codec {
+    ($codec:ident, $scale_lines:literal, $load_scales:ident) => {
+        impl QuantCodec for $codec {
+            const FORMAT: QuantFormat = QuantFormat::$codec;
+            const VALUES_PER_LOAD: usize = 8;
+            /// Scale, and the value of code 0.
+            type Scales<L: Simd> = (L, L);
+            type Packed<L: Simd> = CodePair<L>;
+
+            #[inline(always)]
+            unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+                // SAFETY: the same contract.
+                unsafe { $load_scales(block, panel) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> CodePair<L> {
+                // SAFETY: the same contract.
+                unsafe { load_code_pair::<L, Self, $scale_lines>(block, panel, group) }
+            }
+
+            #[inline(always)]
+            unsafe fn dequantize<L: Simd, const STEP: u32>(packed: CodePair<L>, (scale, offset): (L, L)) -> L {
+                // SAFETY: the same contract.
+                unsafe { dequantize_code_pair::<L, STEP>(packed, scale, offset) }
+            }
         }
     };
 }
 
-impl QuantCodec for Q4_0 {
-    const FORMAT: QuantFormat = QuantFormat::Q4_0;
-    const SCALE_LINES: usize = 1;
-    const VALUES_PER_LOAD: usize = 8;
-    /// s and −8·s.
-    type Scales<L: Simd> = (L, L);
-    type Packed<L: Simd> = (L::U32x16, L::U32x16);
+impl_code_pair_codec!(Q4_0, 1, load_centered_scales);
+impl_code_pair_codec!(Q4_1, 2, load_scales_and_minima);
+impl_code_pair_codec!(Q5_1, 2, load_scales_and_minima);
+impl_code_pair_codec!(Q4K, 1, load_super_scales_and_minima);
+impl_code_pair_codec!(Q5K, 1, load_super_scales_and_minima);
 
-    impl_nibble_codec!(1);
+/// Loads halves s, and returns s and −8·s.
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+unsafe fn load_centered_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+    // SAFETY: the block starts with the scales; the CPU supports the instructions of `L`.
+    unsafe {
+        let scale = L::load_f16(block.block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+        (scale, scale.mul(L::splat(-8.0)))
+    }
+}
+
+/// Loads scales and minima, as halves.
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+unsafe fn load_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+    let address = block.block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
+    // SAFETY: the block starts with the scales and the minima; the CPU supports the instructions of `L`.
+    unsafe { (L::load_f16(address), L::load_f16(address.wrapping_add(2 * F16_VECTOR_BYTES))) }
+}
+
+/// Loads scales and minima of a byte each, and multiplies them with the factors of the superblock.
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+unsafe fn load_super_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+    let factors = block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
+    let scales = block.block.wrapping_add(panel.wrapping_mul(LANES));
+    // SAFETY: the superblock starts with the factors, the block with the scales and the minima; the CPU supports the
+    // instructions of `L`.
+    unsafe {
+        let (scale, minimum) = (L::load_u8(scales), L::load_u8(scales.wrapping_add(2 * LANES)));
+        let factors = (L::load_f16(factors), L::load_f16(factors.wrapping_add(2 * F16_VECTOR_BYTES)));
+        (scale.mul(factors.0), minimum.mul(factors.1))
+    }
+}
+
+impl QuantCodec for Q6K {
+    const FORMAT: QuantFormat = QuantFormat::Q6K;
+    const VALUES_PER_LOAD: usize = 8;
+    type Scales<L: Simd> = ();
+    /// Codes, s and −32·s: each half of a block has its own scale.
+    type Packed<L: Simd> = (CodePair<L>, L, L);
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
+    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> (CodePair<L>, L, L) {
+        // SAFETY: the same contract.
         unsafe {
-            let scale = L::load_f16(block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
-            (scale, scale.mul(L::splat(-8.0)))
+            let (scale, offset) = load_q6_k_scales::<L>(block, panel, group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD));
+            (load_code_pair::<L, Self, 1>(block, panel, group), scale, offset)
         }
     }
-}
-
-impl QuantCodec for Q4_1 {
-    const FORMAT: QuantFormat = QuantFormat::Q4_1;
-    const SCALE_LINES: usize = 2;
-    const VALUES_PER_LOAD: usize = 8;
-    /// Scale s and minimum m.
-    type Scales<L: Simd> = (L, L);
-    type Packed<L: Simd> = (L::U32x16, L::U32x16);
-
-    impl_nibble_codec!(2);
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
-        let address = block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe { (L::load_f16(address), L::load_f16(address.wrapping_add(2 * F16_VECTOR_BYTES))) }
+    unsafe fn dequantize<L: Simd, const STEP: u32>((codes, scale, offset): (CodePair<L>, L, L), (): ()) -> L {
+        // SAFETY: the same contract.
+        unsafe { dequantize_code_pair::<L, STEP>(codes, scale, offset) }
     }
 }
 
-impl QuantCodec for AffineQ4 {
-    const FORMAT: QuantFormat = QuantFormat::AffineQ4;
-    const SCALE_LINES: usize = 4;
-    const VALUES_PER_LOAD: usize = 8;
-    /// Scale s and minimum m.
-    type Scales<L: Simd> = (L, L);
-    type Packed<L: Simd> = (L::U32x16, L::U32x16);
-
-    impl_nibble_codec!(4);
-
-    #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
-        let address = block.wrapping_add(panel.wrapping_mul(U32_VECTOR_BYTES));
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe { (L::load(address.cast()), L::load(address.wrapping_add(2 * U32_VECTOR_BYTES).cast())) }
+/// Loads the scales s of a span of sixteen weights, and returns s and −32·s.
+///
+/// # Safety
+/// As for [`QuantCodec`].
+#[inline(always)]
+pub unsafe fn load_q6_k_scales<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L) {
+    let scales = block.block.wrapping_add(span.wrapping_mul(2).wrapping_add(panel).wrapping_mul(LANES));
+    // SAFETY: the superblock starts with the factors, the block with the scales; the CPU supports the instructions of `L`.
+    unsafe {
+        let factor = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+        let scale = L::load_i8(scales.cast()).mul(factor);
+        (scale, scale.mul(L::splat(-32.0)))
     }
 }
 
 impl QuantCodec for AffineQ8 {
     const FORMAT: QuantFormat = QuantFormat::AffineQ8;
-    const SCALE_LINES: usize = 8;
     const VALUES_PER_LOAD: usize = 4;
     type Scales<L: Simd> = ();
     /// Codes, s and m: each half of a block has its own scale and minimum.
     type Packed<L: Simd> = (L::U32x16, L, L);
 
     #[inline(always)]
-    unsafe fn load_scales<L: Simd>(_: *const u8, _: usize) {}
+    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
 
     #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> (L::U32x16, L, L) {
-        let half_index = group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD);
-        let scale_address =
-            block.wrapping_add(half_index.wrapping_mul(2).wrapping_add(panel).wrapping_mul(U32_VECTOR_BYTES));
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> (L::U32x16, L, L) {
+        // SAFETY: `block` is a whole block, which holds the scales and codes at these offsets, and the CPU supports the
+        // instructions of `L`.
         unsafe {
-            let codes = L::load_u32x16(block.wrapping_add(packed_offset::<8>(panel, group)));
-            (codes, L::load(scale_address.cast()), L::load(scale_address.wrapping_add(4 * U32_VECTOR_BYTES).cast()))
+            let (scale, minimum) =
+                load_affine_q8_scales::<L>(block, panel, group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD));
+            (L::load_u32x16(block.block.wrapping_add(packed_offset::<8>(panel, group))), scale, minimum)
         }
     }
 
     #[inline(always)]
     unsafe fn dequantize<L: Simd, const STEP: u32>((codes, scale, offset): (L::U32x16, L, L), (): ()) -> L {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
+        // SAFETY: only register operations; the CPU supports the instructions of `L`.
         unsafe { L::u8_to_f32::<STEP>(codes).mul_add(scale, offset) }
     }
 }
 
-/// Format whose codes are bytes or nibbles that multiply as integers.
+/// Loads the scales and the minima of a span of sixteen weights.
 ///
 /// # Safety
-/// As for [`QuantCodec`], but called from `Isa::run_int8_dot`.
-#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
-pub trait IntegerDot: QuantCodec {
-    /// Whether a block has a minimum that is added to every value. Without one, a value is its code minus the zero point.
-    const HAS_MINIMUM: bool;
-    /// Binary logarithm of the zero point.
-    const ZERO_POINT_BITS: u32;
-
-    /// Adds to each lane of `sums` the products of its codes with the bytes at `lhs`, one per step of the load.
-    unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
-    /// Factor of the sums, and the minimum if the format has one.
-    unsafe fn scale_and_minimum<L: Simd>(scales: Self::Scales<L>) -> (L, L);
-}
-
-impl IntegerDot for Q8_0 {
-    const HAS_MINIMUM: bool = false;
-    const ZERO_POINT_BITS: u32 = 7;
-
-    #[inline(always)]
-    unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: L::U32x16, lhs: *const i8) -> L::U32x16 {
-        // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from `run_int8_dot`.
-        unsafe { L::dot_u8_i8(sums, packed, lhs) }
-    }
-
-    #[inline(always)]
-    unsafe fn scale_and_minimum<L: Simd>(scales: (L, L)) -> (L, L) {
-        scales
-    }
-}
-
-macro_rules! impl_integer_dot_for_nibbles {
-    ($($format:ty, has_minimum: $has_minimum:literal;)+) => {$(
-        impl IntegerDot for $format {
-            const HAS_MINIMUM: bool = $has_minimum;
-            const ZERO_POINT_BITS: u32 = 3;
-
-            #[inline(always)]
-            unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: (L::U32x16, L::U32x16), lhs: *const i8) -> L::U32x16 {
-                // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from
-                // `run_int8_dot`.
-                unsafe { L::dot_u8_i8(L::dot_u8_i8(sums, packed.0, lhs), packed.1, lhs.wrapping_add(4)) }
-            }
-
-            #[inline(always)]
-            unsafe fn scale_and_minimum<L: Simd>(scales: (L, L)) -> (L, L) {
-                scales
-            }
-        }
-    )+};
-}
-
-impl_integer_dot_for_nibbles! {
-    Q4_0, has_minimum: false;
-    Q4_1, has_minimum: true;
-    AffineQ4, has_minimum: true;
+/// As for [`QuantCodec`].
+#[inline(always)]
+pub unsafe fn load_affine_q8_scales<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L) {
+    let scales = block.block.wrapping_add(span.wrapping_mul(2).wrapping_add(panel).wrapping_mul(U32_VECTOR_BYTES));
+    // SAFETY: the block starts with the scales and the minima; the CPU supports the instructions of `L`.
+    unsafe { (L::load(scales.cast()), L::load(scales.wrapping_add(4 * U32_VECTOR_BYTES).cast())) }
 }

@@ -1,6 +1,6 @@
 //! GEMM with a quantized weight for many rows: blocks are dequantized to a first-level cache, then multiplied as `f32`.
 
-use super::codec::QuantCodec;
+use super::codec::{BlockPtr, QuantCodec};
 use super::column_slice::ColumnSlice;
 use super::gemv::{SingleStrip, WeightLoad};
 use super::weight::QuantizedWeight;
@@ -52,19 +52,14 @@ pub fn multiply<F: QuantCodec>(
             };
             for first_k in (0..input).step_by(BLOCKS_PER_PASS * BLOCK_SIZE) {
                 let k = (BLOCKS_PER_PASS * BLOCK_SIZE).min(input - first_k);
-                let weight_offset = column / STRIP_COLUMNS * weights.strip_bytes()
-                    + first_k / BLOCK_SIZE * F::FORMAT.strip_block_bytes();
                 let dequantized_blocks =
                     &mut dequantized.as_mut_slice()[..k.div_ceil(BLOCK_SIZE) * DEQUANTIZED_BLOCK_LEN];
-                let (block_stride, prefetch_distance) =
-                    (F::FORMAT.strip_block_bytes(), BLOCKS_PER_PASS * F::FORMAT.strip_block_bytes());
-                let layout = BlockLayout::InputByOutput;
                 isa.run(DequantizeBlocks::<F> {
                     weights,
-                    first_offset: weight_offset,
-                    block_stride,
-                    prefetch_distance,
-                    layout,
+                    first_strip: column / STRIP_COLUMNS,
+                    first_block: first_k / BLOCK_SIZE,
+                    prefetch_distance: BLOCKS_PER_PASS * F::FORMAT.strip_block_bytes(),
+                    layout: BlockLayout::InputByOutput,
                     out: dequantized_blocks,
                     codec: PhantomData,
                 });
@@ -125,18 +120,14 @@ pub fn backward<F: QuantCodec>(
             let k = (BLOCKS_PER_PASS * STRIP_COLUMNS).min(out_features - first_output);
             let init = if first_output > 0 { AccumulatorInit::Output } else { init };
             for column in (0..in_features).step_by(BLOCK_SIZE) {
-                let weight_offset = first_output / STRIP_COLUMNS * weights.strip_bytes()
-                    + column / BLOCK_SIZE * F::FORMAT.strip_block_bytes();
                 let dequantized_blocks =
                     &mut dequantized.as_mut_slice()[..k.div_ceil(STRIP_COLUMNS) * DEQUANTIZED_BLOCK_LEN];
-                let (block_stride, prefetch_distance) = (weights.strip_bytes(), F::FORMAT.strip_block_bytes());
-                let layout = BlockLayout::OutputByInput;
                 isa.run(DequantizeBlocks::<F> {
                     weights,
-                    first_offset: weight_offset,
-                    block_stride,
-                    prefetch_distance,
-                    layout,
+                    first_strip: first_output / STRIP_COLUMNS,
+                    first_block: column / BLOCK_SIZE,
+                    prefetch_distance: F::FORMAT.strip_block_bytes(),
+                    layout: BlockLayout::OutputByInput,
                     out: dequantized_blocks,
                     codec: PhantomData,
                 });
@@ -153,21 +144,21 @@ pub fn backward<F: QuantCodec>(
 /// Number of values in a strip's block.
 const DEQUANTIZED_BLOCK_LEN: usize = BLOCK_SIZE * STRIP_COLUMNS;
 
-/// Layout of dequantized blocks.
+/// Layout of dequantized blocks, and their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockLayout {
-    /// `(k, 32 columns)`, for `x·Wᵀ`.
+    /// `(k, 32 columns)`, for `x·Wᵀ`: neighbouring blocks of a strip.
     InputByOutput,
-    /// `(32 columns, k)`, for `dY·W`.
+    /// `(32 columns, k)`, for `dY·W`: the same block of neighbouring strips.
     OutputByInput,
 }
 
 /// Dequantizes blocks to consecutive [`DEQUANTIZED_BLOCK_LEN`] values each.
 struct DequantizeBlocks<'a, F> {
     weights: &'a QuantizedWeight,
-    /// Byte offset of the first block, and distance between blocks.
-    first_offset: usize,
-    block_stride: usize,
+    first_strip: usize,
+    /// Index of the first block in its strip.
+    first_block: usize,
     /// Distance in bytes to the block that will be dequantized next into the same place.
     prefetch_distance: usize,
     layout: BlockLayout,
@@ -182,15 +173,28 @@ impl<F: QuantCodec> SimdKernel for DequantizeBlocks<'_, F> {
     unsafe fn run<L: Simd>(self) {
         let blocks = self.out.len() / DEQUANTIZED_BLOCK_LEN;
         let bytes = self.weights.as_bytes();
-        let end = self.first_offset + (blocks.max(1) - 1) * self.block_stride + F::FORMAT.strip_block_bytes();
-        assert!(self.weights.format() == F::FORMAT && end <= bytes.len(), "the weight has the format and the blocks");
+        let last = blocks.max(1) - 1;
+        let (last_strip, last_block) = match self.layout {
+            BlockLayout::InputByOutput => (self.first_strip, self.first_block + last),
+            BlockLayout::OutputByInput => (self.first_strip + last, self.first_block),
+        };
+        let block_count = self.weights.in_features().div_ceil(BLOCK_SIZE);
+        assert!(
+            self.weights.format() == F::FORMAT && last_strip < self.weights.strip_count() && last_block < block_count,
+            "the weight has the format and the blocks"
+        );
         let mut scratch = [0.0; DEQUANTIZED_BLOCK_LEN];
         let mut index = 0;
         while index < blocks {
-            // SAFETY: the assertion above bounds the last block by the weight's bytes, and the output holds `blocks`
+            let (strip, block) = match self.layout {
+                BlockLayout::InputByOutput => (self.first_strip, self.first_block + index),
+                BlockLayout::OutputByInput => (self.first_strip + index, self.first_block),
+            };
+            // SAFETY: the assertion above bounds the last block by the weight's blocks, and the output holds `blocks`
             // dequantized blocks; the CPU supports `L`.
             unsafe {
-                let block = bytes.as_ptr().add(self.first_offset + index * self.block_stride);
+                let strip = bytes.as_ptr().add(strip * self.weights.strip_bytes());
+                let block = BlockPtr::new(F::FORMAT, strip, block);
                 let out = self.out.as_mut_ptr().add(index * DEQUANTIZED_BLOCK_LEN);
                 match self.layout {
                     BlockLayout::InputByOutput => dequantize_block::<L, F>(block, self.prefetch_distance, out),
@@ -208,7 +212,7 @@ impl<F: QuantCodec> SimdKernel for DequantizeBlocks<'_, F> {
 /// # Safety
 /// As for [`QuantCodec`]; `out` is writable for [`DEQUANTIZED_BLOCK_LEN`] values.
 #[inline(always)]
-unsafe fn dequantize_block<L: Simd, F: QuantCodec>(block: *const u8, prefetch_distance: usize, out: *mut f32) {
+unsafe fn dequantize_block<L: Simd, F: QuantCodec>(block: BlockPtr, prefetch_distance: usize, out: *mut f32) {
     // SAFETY: `block` points to a whole block, `out` to room for all its values; prefetched addresses need not be
     // valid. The CPU supports `L`.
     unsafe {
@@ -218,7 +222,7 @@ unsafe fn dequantize_block<L: Simd, F: QuantCodec>(block: *const u8, prefetch_di
         while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
             let packed = <SingleStrip as WeightLoad<L, F>>::load_packed(block, 0, group);
             // The prefetched line arrives while this block is multiplied.
-            let line = block.wrapping_add(prefetch_distance).wrapping_add(group.wrapping_mul(group_bytes));
+            let line = block.address().wrapping_add(prefetch_distance).wrapping_add(group.wrapping_mul(group_bytes));
             L::prefetch_l2(line.cast());
             if group_bytes > 64 {
                 L::prefetch_l2(line.wrapping_add(64).cast());

@@ -2,7 +2,7 @@
 //!
 //! Bound by memory with one row and by arithmetic with many, because every tile of rows dequantizes all weights again.
 
-use super::codec::QuantCodec;
+use super::codec::{BlockPtr, QuantCodec};
 use super::column_slice::ColumnSlice;
 use super::weight::QuantizedWeight;
 use super::{CACHE_LINE_BYTES, PREFETCH_DISTANCE};
@@ -26,8 +26,8 @@ pub trait WeightLoad<L: Simd, F: QuantCodec> {
     type Scales: Copy;
     type Packed: Copy;
 
-    unsafe fn load_scales(block: *const u8, stride: usize) -> Self::Scales;
-    unsafe fn load_packed(block: *const u8, stride: usize, group: usize) -> Self::Packed;
+    unsafe fn load_scales(block: BlockPtr, stride: usize) -> Self::Scales;
+    unsafe fn load_packed(block: BlockPtr, stride: usize, group: usize) -> Self::Packed;
     unsafe fn dequantize<const STEP: u32>(packed: Self::Packed, scales: Self::Scales) -> Self::Dequantized;
     /// Prefetches a cache line of each strip.
     unsafe fn prefetch(address: *const u8, stride: usize);
@@ -44,14 +44,14 @@ impl<L: Simd, F: QuantCodec> WeightLoad<L, F> for SingleStrip {
     type Packed = (F::Packed<L>, F::Packed<L>);
 
     #[inline(always)]
-    unsafe fn load_scales(block: *const u8, _: usize) -> Self::Scales {
+    unsafe fn load_scales(block: BlockPtr, _: usize) -> Self::Scales {
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
         // are passed to; the CPU supports `L`.
         unsafe { (F::load_scales::<L>(block, 0), F::load_scales::<L>(block, 1)) }
     }
 
     #[inline(always)]
-    unsafe fn load_packed(block: *const u8, _: usize, group: usize) -> Self::Packed {
+    unsafe fn load_packed(block: BlockPtr, _: usize, group: usize) -> Self::Packed {
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
         // are passed to; the CPU supports `L`.
         unsafe { (F::load_packed::<L>(block, 0, group), F::load_packed::<L>(block, 1, group)) }
@@ -85,7 +85,7 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     type Packed = (R::Packed, R::Packed);
 
     #[inline(always)]
-    unsafe fn load_scales(block: *const u8, stride: usize) -> Self::Scales {
+    unsafe fn load_scales(block: BlockPtr, stride: usize) -> Self::Scales {
         let next_block = block.wrapping_add(R::STRIPS.wrapping_mul(stride));
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
         // are passed to; the CPU supports `L`.
@@ -93,7 +93,7 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     }
 
     #[inline(always)]
-    unsafe fn load_packed(block: *const u8, stride: usize, group: usize) -> Self::Packed {
+    unsafe fn load_packed(block: BlockPtr, stride: usize, group: usize) -> Self::Packed {
         let next_block = block.wrapping_add(R::STRIPS.wrapping_mul(stride));
         // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
         // are passed to; the CPU supports `L`.
@@ -115,6 +115,18 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
             R::prefetch(address, stride);
             R::prefetch(address.wrapping_add(R::STRIPS.wrapping_mul(stride)), stride);
         }
+    }
+}
+
+/// Cache lines that are prefetched with each load of codes.
+const PREFETCHED_LINES_PER_LOAD: usize = 2;
+
+/// Cache lines of a block beside those that are prefetched with its codes. 16-bit formats have no prefetch instructions.
+const fn prefetched_lines_per_block<F: QuantCodec>() -> usize {
+    let loads = BLOCK_SIZE / F::VALUES_PER_LOAD;
+    match F::FORMAT.code_bits() {
+        16 => 0,
+        _ => F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES - PREFETCHED_LINES_PER_LOAD * loads,
     }
 }
 
@@ -200,35 +212,37 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
                 }
             };
             let mut lhs = self.lhs.as_ptr().add(row * k);
-            let mut block = self.weights.as_bytes().as_ptr().add(strip * strip_stride);
-            let mut remaining_k = k;
+            let strip_ptr = self.weights.as_bytes().as_ptr().add(strip * strip_stride);
+            let (mut index, mut remaining_k) = (0, k);
             while remaining_k >= BLOCK_SIZE {
+                let block = BlockPtr::new(F::FORMAT, strip_ptr, index);
                 let scales = R::load_scales(block, strip_stride);
-                let mut prefetch_address = block.wrapping_add(PREFETCH_DISTANCE);
-                let mut scale_line = 0;
-                while scale_line < F::SCALE_LINES {
+                let mut prefetch_address = block.address().wrapping_add(PREFETCH_DISTANCE);
+                let mut line = 0;
+                while line < prefetched_lines_per_block::<F>() {
                     R::prefetch(prefetch_address, strip_stride);
                     prefetch_address = prefetch_address.wrapping_add(CACHE_LINE_BYTES);
-                    scale_line = scale_line.wrapping_add(1);
+                    line = line.wrapping_add(1);
                 }
                 let mut group = 0;
                 while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
                     // Prefetches are spread out: too many at once exceed the line fill buffers and stall.
-                    if F::SCALE_LINES > 0 {
+                    if F::FORMAT.code_bits() <= 8 {
                         R::prefetch(prefetch_address, strip_stride);
                         R::prefetch(prefetch_address.wrapping_add(CACHE_LINE_BYTES), strip_stride);
-                        prefetch_address = prefetch_address.wrapping_add(2 * CACHE_LINE_BYTES);
+                        prefetch_address = prefetch_address.wrapping_add(PREFETCHED_LINES_PER_LOAD * CACHE_LINE_BYTES);
                     }
                     let packed = R::load_packed(block, strip_stride, group);
                     sums = mul_acc_packed::<L, F, R, S>(sums, lhs, k, packed, scales, F::VALUES_PER_LOAD);
                     lhs = lhs.wrapping_add(F::VALUES_PER_LOAD);
                     group = group.wrapping_add(1);
                 }
-                block = block.wrapping_add(F::FORMAT.strip_block_bytes());
+                index = index.wrapping_add(1);
                 remaining_k = remaining_k.wrapping_sub(BLOCK_SIZE);
             }
             let mut group = 0;
             while remaining_k > 0 {
+                let block = BlockPtr::new(F::FORMAT, strip_ptr, index);
                 let value_count = F::VALUES_PER_LOAD.min(remaining_k);
                 let scales = R::load_scales(block, strip_stride);
                 let packed = R::load_packed(block, strip_stride, group);

@@ -12,6 +12,8 @@ mod column_slice;
 mod dequant_gemm;
 mod gemv;
 mod int8_gemm;
+mod int8_tile;
+mod integer_dot;
 mod weight;
 
 #[cfg(test)]
@@ -24,7 +26,7 @@ pub use weight::QuantizedWeight;
 use super::gemm::AccumulatorInit;
 use super::simd::{Isa, LANES};
 use crate::quant::{QuantFormat, STRIP_COLUMNS};
-use codec::{AffineQ4, AffineQ8, Bf16, F16, Q4_0, Q4_1, Q8_0};
+use codec::{AffineQ8, Bf16, F16, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0};
 use std::marker::PhantomData;
 
 /// Up to this many rows, dequantizing in registers for every tile costs less than going through a buffer. Both give the
@@ -59,8 +61,20 @@ macro_rules! dispatch_format {
                 type $type = Q4_1;
                 $body
             }
-            QuantFormat::AffineQ4 => {
-                type $type = AffineQ4;
+            QuantFormat::Q5_1 => {
+                type $type = Q5_1;
+                $body
+            }
+            QuantFormat::Q4K => {
+                type $type = Q4K;
+                $body
+            }
+            QuantFormat::Q5K => {
+                type $type = Q5K;
+                $body
+            }
+            QuantFormat::Q6K => {
+                type $type = Q6K;
                 $body
             }
             QuantFormat::AffineQ8 => {
@@ -104,10 +118,12 @@ impl QuantizedWeight {
             QuantFormat::Q8_0 => run_int8_gemm!(Q8_0),
             QuantFormat::Q4_0 => run_int8_gemm!(Q4_0),
             QuantFormat::Q4_1 => run_int8_gemm!(Q4_1),
-            QuantFormat::AffineQ4 => run_int8_gemm!(AffineQ4),
-            QuantFormat::F16 | QuantFormat::Bf16 | QuantFormat::AffineQ8 => {
-                unreachable!("the format has no integer kernel")
-            }
+            QuantFormat::Q5_1 => run_int8_gemm!(Q5_1),
+            QuantFormat::Q4K => run_int8_gemm!(Q4K),
+            QuantFormat::Q5K => run_int8_gemm!(Q5K),
+            QuantFormat::Q6K => run_int8_gemm!(Q6K),
+            QuantFormat::AffineQ8 => run_int8_gemm!(AffineQ8),
+            QuantFormat::F16 | QuantFormat::Bf16 => unreachable!("the format has no integer kernel"),
         }
     }
 

@@ -4,6 +4,7 @@ use super::{ColumnSlice, QuantFormat, QuantizedWeight};
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::gemm::AccumulatorInit;
 use crate::backend::cpu::threads::SpinThreadPool;
+use crate::quant::QuantBlock;
 use crate::seeded_rng::SeededRng;
 
 const SHAPES: [[usize; 2]; 8] = [[1, 1], [17, 33], [31, 7], [64, 96], [33, 64], [192, 576], [100, 200], [40, 1536]];
@@ -13,8 +14,14 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| random.standard_normal()).collect()
 }
 
-fn weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
-    QuantizedWeight::quantize(format, &normal(output * input, 1), output, input)
+/// Weights of every format; those of k-quants, which have superblocks, are random bytes.
+pub fn weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
+    if format.super_factor_count() == 0 {
+        return QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
+    }
+    let input = input.next_multiple_of(format.file_block_size());
+    let bytes: Vec<u8> = (0..output).flat_map(|row| gguf_row(format, input, row)).collect();
+    QuantizedWeight::from_rows(format, [output, input], &bytes)
 }
 
 fn dequantized(weights: &QuantizedWeight) -> Vec<f32> {
@@ -149,7 +156,7 @@ fn instruction_sets_with_fma_agree() {
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
     for format in QuantFormat::ALL {
         let weights = weights(format, [192, 576]);
-        let x = normal(3 * 576, 2);
+        let x = normal(3 * weights.in_features(), 2);
         let outs: Vec<Vec<f32>> =
             isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero, 0.0)).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]));
@@ -158,18 +165,24 @@ fn instruction_sets_with_fma_agree() {
 
 /// Bytes of a row in file layout.
 fn gguf_row(format: QuantFormat, input: usize, seed: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> =
-        (0..input / 32 * format.row_block_bytes()).map(|index| ((index + seed) * 7919 % 251) as u8).collect();
-    for block in bytes.chunks_exact_mut(format.row_block_bytes()) {
+    let block_bytes = format.file_block_bytes();
+    let mut random = SeededRng::new(seed as u64, &["file"]);
+    let byte_count = input / format.file_block_size() * block_bytes;
+    let mut bytes: Vec<u8> = (0..byte_count).map(|_| random.next_u64() as u8).collect();
+    for block in bytes.chunks_exact_mut(block_bytes) {
         // Scales and minima, or 16-bit values, are kept finite and of ordinary size.
         let scale_end_offsets: &[usize] = match format {
             QuantFormat::F16 | QuantFormat::Bf16 => &std::array::from_fn::<usize, 32, _>(|at| 2 * at + 1),
             QuantFormat::Q8_0 | QuantFormat::Q4_0 => &[1],
-            QuantFormat::Q4_1 => &[1, 3],
-            QuantFormat::AffineQ4 => &[3, 7],
+            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => &[1, 3],
+            QuantFormat::Q6K => &[209],
             QuantFormat::AffineQ8 => &[3, 7, 11, 15],
         };
         scale_end_offsets.iter().for_each(|end| block[*end] = (block[*end] % 8) | 0x28);
+        if format == QuantFormat::AffineQ8 {
+            // So many bits that products with codes are exact.
+            scale_end_offsets.iter().for_each(|end| block[end - 3] = 0);
+        }
     }
     bytes
 }
@@ -177,17 +190,20 @@ fn gguf_row(format: QuantFormat, input: usize, seed: usize) -> Vec<u8> {
 #[test]
 fn gguf_rows_are_stored_without_loss() {
     for format in QuantFormat::ALL {
-        let (output, input) = (70, 160);
+        let (output, input) = (70, 768);
         let bytes: Vec<u8> = (0..output).flat_map(|row| gguf_row(format, input, row)).collect();
         let weights = QuantizedWeight::from_rows(format, [output, input], &bytes);
-        let mut out = vec![0.0; input];
+        let (mut out, mut expected) = (vec![0.0; input], vec![0.0; input]);
         for row in 0..output {
             weights.dequantize_row(row, &mut out);
-            let bytes = gguf_row(format, input, row);
-            let blocks = bytes.chunks_exact(format.row_block_bytes());
-            let expected: Vec<f32> =
-                blocks.flat_map(|bytes| crate::quant::QuantBlock::parse(format, bytes).dequantize(format)).collect();
+            format.dequantize_row(&gguf_row(format, input, row), &mut expected);
             assert_eq!(out, expected);
+            for index in 0..input / 32 {
+                let file_block =
+                    &gguf_row(format, input, row)[index / format.blocks_per_superblock() * format.file_block_bytes()..];
+                let block = QuantBlock::parse(format, file_block, index % format.blocks_per_superblock());
+                assert_eq!(weights.read_block(row, index), block);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::Tensor;
 use crate::backend::cpu::memory::{ArenaSlice, CacheLine};
 use crate::backend::cpu::threads::par_for_each_chunk;
-use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, STRIP_COLUMNS};
+use crate::quant::{BLOCK_SIZE, BitField, QuantBlock, QuantFormat, STRIP_COLUMNS};
 use half::f16;
 
 /// Quantized weight `(output, input)`. Columns beyond the last row are 0.
@@ -22,16 +22,15 @@ impl QuantizedWeight {
         [output, input]: [usize; 2],
         block: impl Fn(usize, usize) -> QuantBlock + Sync,
     ) -> Self {
-        let strip_bytes = strip_bytes(format, input);
+        let blocks = input.div_ceil(BLOCK_SIZE);
+        let strip_bytes = format.strip_bytes(blocks);
         let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
         let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
         let mut weight = Self { format, out_features: output, in_features: input, storage };
         par_for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
             // Row by row, because a row is contiguous where it comes from.
             for (column, row) in (strip * STRIP_COLUMNS..output).take(STRIP_COLUMNS).enumerate() {
-                for (index, bytes) in bytes.chunks_exact_mut(format.strip_block_bytes()).enumerate() {
-                    write_block(bytes, format, column, &block(row, index));
-                }
+                (0..blocks).for_each(|index| write_block(bytes, format, index, column, &block(row, index)));
             }
         });
         weight
@@ -46,14 +45,16 @@ impl QuantizedWeight {
         })
     }
 
-    /// Copies all rows, without loss, each in whole blocks of the format's file layout: GGUF's blocks of 32, or 16-bit values,
+    /// Copies all rows, without loss, each in whole blocks of the format's file layout: GGUF's blocks, or 16-bit values,
     /// little-endian.
     pub fn from_rows(format: QuantFormat, [output, input]: [usize; 2], bytes: &[u8]) -> Self {
-        let (block_bytes, blocks) = (format.row_block_bytes(), input / BLOCK_SIZE);
-        assert!(input.is_multiple_of(BLOCK_SIZE), "rows in file layout are whole blocks");
-        assert_eq!(bytes.len(), output * blocks * block_bytes, "the weight has all its blocks");
+        let (block_bytes, row_blocks) = (format.file_block_bytes(), input / format.file_block_size());
+        assert!(input.is_multiple_of(format.file_block_size()), "rows in file layout are whole blocks");
+        assert_eq!(bytes.len(), output * row_blocks * block_bytes, "the weight has all its blocks");
+        let per_superblock = format.blocks_per_superblock();
         Self::from_blocks(format, [output, input], |row, index| {
-            QuantBlock::parse(format, &bytes[(row * blocks + index) * block_bytes..][..block_bytes])
+            let file_block = row * row_blocks + index / per_superblock;
+            QuantBlock::parse(format, &bytes[file_block * block_bytes..][..block_bytes], index % per_superblock)
         })
     }
 
@@ -91,7 +92,7 @@ impl QuantizedWeight {
 
     /// Bytes per strip.
     pub(super) fn strip_bytes(&self) -> usize {
-        strip_bytes(self.format, self.in_features)
+        self.format.strip_bytes(self.in_features.div_ceil(BLOCK_SIZE))
     }
 
     /// The bytes of all strips.
@@ -108,59 +109,74 @@ impl QuantizedWeight {
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
     }
 
-    /// Byte offset of the strip's block that holds these 32 weights of a row.
-    fn block_offset(&self, row: usize, block_index: usize) -> usize {
-        assert!(row < self.out_features, "the row lies within the weight");
-        row / STRIP_COLUMNS * self.strip_bytes() + block_index * self.format.strip_block_bytes()
-    }
-
     /// One block of a row.
     pub fn read_block(&self, row: usize, block_index: usize) -> QuantBlock {
-        let (format, block_start, column) = (self.format, self.block_offset(row, block_index), row % STRIP_COLUMNS);
-        let bytes = &self.as_bytes()[block_start..block_start + format.strip_block_bytes()];
-        let read_u16 = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        assert!(row < self.out_features, "the row lies within the weight");
+        let (format, column, strip_bytes) = (self.format, row % STRIP_COLUMNS, self.strip_bytes());
+        let strip = &self.as_bytes()[row / STRIP_COLUMNS * strip_bytes..][..strip_bytes];
+        let superblock = &strip[format.superblock_offset(block_index)..];
+        let bytes = &strip[format.block_offset(block_index)..][..format.strip_block_bytes()];
+        let read_u16 = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let read_f16 = |bytes: &[u8], at: usize| f16::from_bits(read_u16(bytes, at)).to_f32();
+        let super_factors = std::array::from_fn(|index| match index < format.super_factor_count() {
+            true => read_f16(superblock, format.super_factor_offset(column, index)),
+            false => 1.0,
+        });
         let [scales, minima] = format.scale_counts();
         let read_scale = |index: usize| {
             let offset = format.scale_offset(column, index);
             match format.scale_bytes() {
-                2 => f16::from_bits(read_u16(offset)).to_f32(),
+                1 if format == QuantFormat::Q6K => f32::from(bytes[offset].cast_signed()),
+                1 => f32::from(bytes[offset]),
+                2 => read_f16(bytes, offset),
                 _ => f32::from_le_bytes(std::array::from_fn(|byte| bytes[offset + byte])),
             }
         };
         let read_scales = |start_index: usize, count: usize| {
             std::array::from_fn(|index| if index < count { read_scale(start_index + index) } else { 0.0 })
         };
+        let read_bits = |BitField { offset, bits }: BitField| match bits {
+            16 => read_u16(bytes, offset / 8),
+            _ => u16::from(bytes[offset / 8]) >> (offset % 8) & ((1 << bits) - 1),
+        };
         let codes = std::array::from_fn(|k| {
-            let (offset, bit) = (format.code_bit_offset(column, k) / 8, format.code_bit_offset(column, k) % 8);
-            match format.code_bits() {
-                16 => read_u16(offset),
-                8 => u16::from(bytes[offset]),
-                _ => u16::from(bytes[offset] >> bit & 15),
-            }
+            let [low, high] = format.code_bit_fields(column, k);
+            read_bits(low) | read_bits(high) << (low.bits % 16)
         });
-        QuantBlock { scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
+        QuantBlock { super_factors, scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
     }
 }
 
-/// Writes the block of one column of a strip to the strip's block `bytes`.
-fn write_block(bytes: &mut [u8], format: QuantFormat, column: usize, block: &QuantBlock) {
+/// Writes the block of one column of a strip, and with the first block of a superblock its factors.
+fn write_block(strip: &mut [u8], format: QuantFormat, index: usize, column: usize, block: &QuantBlock) {
+    if index.is_multiple_of(format.blocks_per_superblock()) {
+        let superblock = &mut strip[format.superblock_offset(index)..];
+        for (index, factor) in block.super_factors.iter().take(format.super_factor_count()).enumerate() {
+            let offset = format.super_factor_offset(column, index);
+            superblock[offset..offset + 2].copy_from_slice(&f16::from_f32(*factor).to_le_bytes());
+        }
+    }
+    let bytes = &mut strip[format.block_offset(index)..][..format.strip_block_bytes()];
     let [scales, minima] = format.scale_counts();
     let scales_and_minima = block.scales[..scales].iter().chain(&block.minima[..minima]);
     for (index, scale) in scales_and_minima.enumerate() {
         let offset = format.scale_offset(column, index);
         match format.scale_bytes() {
+            // Signed in Q6_K.
+            1 => bytes[offset] = *scale as i16 as u8,
             2 => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
             _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
         }
     }
-    let codes = block.codes.iter().enumerate().map(|(k, code)| (format.code_bit_offset(column, k), *code));
-    match format.code_bits() {
-        16 => codes.for_each(|(bit, code)| bytes[bit / 8..bit / 8 + 2].copy_from_slice(&code.to_le_bytes())),
-        8 => codes.for_each(|(bit, code)| bytes[bit / 8] = code as u8),
-        _ => codes.for_each(|(bit, code)| bytes[bit / 8] |= (code as u8) << (bit % 8)),
+    for (k, code) in block.codes.iter().enumerate() {
+        let [BitField { offset, bits }, high] = format.code_bit_fields(column, k);
+        match bits {
+            16 => bytes[offset / 8..offset / 8 + 2].copy_from_slice(&code.to_le_bytes()),
+            8 => bytes[offset / 8] = *code as u8,
+            _ => {
+                bytes[offset / 8] |= (*code as u8 & 15) << (offset % 8);
+                bytes[high.offset / 8] |= ((*code >> bits) as u8 & ((1 << high.bits) - 1)) << (high.offset % 8);
+            }
+        }
     }
-}
-
-fn strip_bytes(format: QuantFormat, input: usize) -> usize {
-    input.div_ceil(BLOCK_SIZE) * format.strip_block_bytes()
 }

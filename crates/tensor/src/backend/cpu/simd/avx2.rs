@@ -22,6 +22,25 @@ macro_rules! both_registers {
     };
 }
 
+/// Reduces four vectors at once: their lanes are transposed by fours, so that each operation reduces all of them.
+macro_rules! reduce_four {
+    ($vectors:expr, $operation:ident, $operation_128:ident) => {{
+        let [a, b, c, d] = $vectors;
+        let mut reduced = [0.0; 4];
+        // SAFETY: only register operations and a store of four values; the trait requires a CPU with AVX2 and FMA.
+        unsafe {
+            let (a, b) = ($operation(a.0, a.1), $operation(b.0, b.1));
+            let (c, d) = ($operation(c.0, c.1), $operation(d.0, d.1));
+            let ab = $operation(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let cd = $operation(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let eight = $operation(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
+            let four = $operation_128(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            _mm_storeu_ps(reduced.as_mut_ptr(), four);
+        }
+        reduced
+    }};
+}
+
 impl Simd for Avx2 {
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
@@ -177,6 +196,16 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn reduce_sums(vectors: [Self; 4]) -> [f32; 4] {
+        reduce_four!(vectors, _mm256_add_ps, _mm_add_ps)
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_maxima(vectors: [Self; 4]) -> [f32; 4] {
+        reduce_four!(vectors, _mm256_max_ps, _mm_max_ps)
+    }
 }
 
 /// Shifts every word right by `bits`, or left if negative.
@@ -224,6 +253,19 @@ impl SimdConvert for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+        // SAFETY: only register operations; the trait requires a CPU with AVX2 and F16C.
+        unsafe {
+            let (shift, mask) = (_mm_cvtsi32_si128(shift.cast_signed()), _mm256_set1_epi32(mask.cast_signed()));
+            let insert = |low, high| {
+                let bits = _mm256_and_si256(_mm256_srl_epi32(high, shift), mask);
+                _mm256_or_si256(low, _mm256_slli_epi32::<4>(bits))
+            };
+            (insert(low.0, high.0), insert(low.1, high.1))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn u8_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self {
         // SAFETY: only register operations; the trait requires a CPU with AVX2 and F16C.
         unsafe {
@@ -247,6 +289,16 @@ impl SimdConvert for Avx2 {
         unsafe {
             let bytes = _mm_loadu_si128(src.cast());
             let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+            Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(src: *const u8) -> Self {
+        // SAFETY: the trait requires AVX2 and `src` to be readable for sixteen bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(src.cast());
+            let (low, high) = (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
             Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }

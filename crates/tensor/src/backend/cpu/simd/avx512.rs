@@ -155,6 +155,24 @@ impl Simd for Avx512 {
         // SAFETY: every CPU with AVX-512 has AVX2.
         unsafe { self.split_into_avx2().reduce_max() }
     }
+
+    #[inline(always)]
+    unsafe fn reduce_sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        // SAFETY: only register operations; every CPU with AVX-512 has AVX2.
+        unsafe {
+            let halves = (a.split_into_avx2(), b.split_into_avx2(), c.split_into_avx2(), d.split_into_avx2());
+            Avx2::reduce_sums([halves.0, halves.1, halves.2, halves.3])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_maxima([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        // SAFETY: only register operations; every CPU with AVX-512 has AVX2.
+        unsafe {
+            let halves = (a.split_into_avx2(), b.split_into_avx2(), c.split_into_avx2(), d.split_into_avx2());
+            Avx2::reduce_maxima([halves.0, halves.1, halves.2, halves.3])
+        }
+    }
 }
 
 /// Shifts every word right by `bits`, or left if negative.
@@ -191,6 +209,16 @@ impl SimdConvert for Avx512 {
         unsafe { _mm512_and_si512(shift_right(words, 4 * INDEX as i32), _mm512_set1_epi32(0x0f0f_0f0f)) }
     }
 
+    #[inline(always)]
+    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+        // SAFETY: only register operations; the trait requires a CPU with AVX-512 F, BW and DQ.
+        unsafe {
+            let bits = _mm512_srl_epi32(high, _mm_cvtsi32_si128(shift.cast_signed()));
+            let bits = _mm512_and_si512(bits, _mm512_set1_epi32(mask.cast_signed()));
+            _mm512_or_si512(low, _mm512_slli_epi32::<4>(bits))
+        }
+    }
+
     /// Shuffles and conversions run on other ports than the multiply-adds; shifts and masks would compete with them.
     #[inline(always)]
     unsafe fn u8_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self {
@@ -218,6 +246,12 @@ impl SimdConvert for Avx512 {
     unsafe fn load_i8(src: *const i8) -> Self {
         // SAFETY: the trait requires AVX-512 and `src` to be readable for sixteen bytes.
         unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(src.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(src: *const u8) -> Self {
+        // SAFETY: the trait requires AVX-512 and `src` to be readable for sixteen bytes.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(src.cast())))) }
     }
 
     #[inline(always)]

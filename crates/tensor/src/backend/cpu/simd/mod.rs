@@ -75,6 +75,11 @@ pub trait Simd: SimdConvert {
     /// Adds lanes 8 apart first, then 4, 2, 1.
     unsafe fn reduce_sum(self) -> f32;
     unsafe fn reduce_max(self) -> f32;
+
+    /// The sum of each vector, added in another order than by [`Simd::reduce_sum`].
+    unsafe fn reduce_sums(vectors: [Self; 4]) -> [f32; 4];
+    /// The maximum of each vector.
+    unsafe fn reduce_maxima(vectors: [Self; 4]) -> [f32; 4];
 }
 
 /// Element type that vectors are loaded from.

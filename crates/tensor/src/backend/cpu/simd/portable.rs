@@ -132,6 +132,18 @@ impl Simd for Portable {
     unsafe fn reduce_max(self) -> f32 {
         self.reduce(|one, other| if one > other { one } else { other })
     }
+
+    #[inline(always)]
+    unsafe fn reduce_sums(vectors: [Self; 4]) -> [f32; 4] {
+        // SAFETY: the same contract.
+        vectors.map(|vector| unsafe { vector.reduce_sum() })
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_maxima(vectors: [Self; 4]) -> [f32; 4] {
+        // SAFETY: the same contract.
+        vectors.map(|vector| unsafe { vector.reduce_max() })
+    }
 }
 
 impl SimdConvert for Portable {
@@ -157,6 +169,11 @@ impl SimdConvert for Portable {
     }
 
     #[inline(always)]
+    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+        std::array::from_fn(|lane| low[lane] | (high[lane] >> shift & mask) << 4)
+    }
+
+    #[inline(always)]
     unsafe fn bf16_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self {
         Self(words.map(|word| f32::from_bits((word >> (16 * INDEX)) << 16)))
     }
@@ -165,6 +182,12 @@ impl SimdConvert for Portable {
     unsafe fn load_i8(src: *const i8) -> Self {
         // SAFETY: the trait requires `src` to be readable for sixteen bytes.
         Self(unsafe { src.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(src: *const u8) -> Self {
+        // SAFETY: the trait requires `src` to be readable for sixteen bytes.
+        Self(unsafe { src.cast::<[u8; LANES]>().read_unaligned() }.map(f32::from))
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::gemm::AccumulatorInit;
+use crate::backend::cpu::quant::tests::weights;
 use crate::backend::cpu::quant::{ColumnSlice, QuantFormat, QuantizedActivations, QuantizedWeight};
 use crate::backend::cpu::threads::SpinThreadPool;
 use crate::seeded_rng::SeededRng;
@@ -15,8 +16,8 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
 
 fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
     for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
-        for [output, input] in SHAPES {
-            let weights = QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
+        for shape in SHAPES {
+            let weights = weights(format, shape);
             Isa::available().into_iter().for_each(|isa| check(isa, &weights));
         }
     }
@@ -35,10 +36,11 @@ fn multiply(isa: Isa, weights: &QuantizedWeight, x: &[f32], init: AccumulatorIni
 }
 
 /// Dequantizes a row of activations.
-fn dequantized_row(quantized: &QuantizedActivations, row: usize, input: usize) -> Vec<f64> {
+fn dequantized_row(quantized: &QuantizedActivations, row: usize, [input, block_size]: [usize; 2]) -> Vec<f64> {
     let dequantized_value = |k: usize| {
         // SAFETY: `k` is below the row's padded length, so its code and its block's scale lie within the row.
-        let (code, block) = unsafe { (*quantized.codes_ptr(row).add(k), *quantized.blocks_ptr(row).add(k / 32)) };
+        let (code, block) =
+            unsafe { (*quantized.codes_ptr(row).add(k), *quantized.blocks_ptr(row).add(k / block_size)) };
         f64::from(code) * f64::from(block.scale)
     };
     (0..input).map(dequantized_value).collect()
@@ -63,7 +65,7 @@ fn products_match_those_of_the_quantized_rows() {
                         AccumulatorInit::Bias(bias) => f64::from(bias[column]),
                         AccumulatorInit::Output => 0.5,
                     };
-                    let lhs = dequantized_row(&quantized, row, input);
+                    let lhs = dequantized_row(&quantized, row, [input, weights.format().values_per_scale()]);
                     let products =
                         || lhs.iter().zip(&dequantized_weights[column * input..]).map(|(x, w)| x * f64::from(*w));
                     let (expected, size) = (initial + products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
@@ -102,8 +104,8 @@ fn a_row_has_the_same_bits_in_every_batch_and_thread_pool() {
 fn instruction_sets_with_fma_agree() {
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
     for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
-        let weights = QuantizedWeight::quantize(format, &normal(192 * 576, 1), 192, 576);
-        let x = normal(3 * 576, 2);
+        let weights = weights(format, [192, 576]);
+        let x = normal(3 * weights.in_features(), 2);
         let outs: Vec<Vec<f32>> = isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero)).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]));
     }

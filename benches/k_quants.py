@@ -1,0 +1,55 @@
+"""Rounding of weights to GGUF's Q4_K and Q6_K, by the largest and the smallest value of each block. PyPI's gguf only reads these formats."""
+
+import numpy as np
+
+SUPERBLOCK = 256
+
+
+def as_bytes(values):
+    """The halves of one value per superblock."""
+    return np.ascontiguousarray(values.astype(np.float16)).view(np.uint8).reshape(len(values), 2)
+
+
+def rounded(values, divisor, lowest, highest):
+    """values / divisor, rounded; 0 where the divisor is 0."""
+    quotients = np.divide(values, divisor, out=np.zeros_like(values), where=divisor != 0)
+    return np.clip(np.rint(quotients), lowest, highest)
+
+
+def quantize_q4_k(rows):
+    """Bytes of each row (rows, 144 per 256 weights)."""
+    blocks = rows.astype(np.float32).reshape(-1, 8, 32)
+    minima = np.maximum(-blocks.min(axis=2), 0.0)
+    scales = (blocks.max(axis=2) + minima) / 15
+    scale_factors, minimum_factors = (of.max(axis=1).astype(np.float32) / 63 for of in (scales, minima))
+    scale_factors, minimum_factors = (of.astype(np.float16).astype(np.float32) for of in (scale_factors, minimum_factors))
+    scale_codes = rounded(scales, scale_factors[:, None], 0, 63)
+    minimum_codes = rounded(minima, minimum_factors[:, None], 0, 63)
+    stored = (scale_factors[:, None] * scale_codes)[..., None]
+    codes = rounded(blocks + (minimum_factors[:, None] * minimum_codes)[..., None], stored, 0, 15).astype(np.uint8)
+    scale_codes, minimum_codes = scale_codes.astype(np.uint8), minimum_codes.astype(np.uint8)
+    packed = np.concatenate(
+        [
+            scale_codes[:, :4] | scale_codes[:, 4:] >> 4 << 6,
+            minimum_codes[:, :4] | minimum_codes[:, 4:] >> 4 << 6,
+            scale_codes[:, 4:] & 15 | (minimum_codes[:, 4:] & 15) << 4,
+        ],
+        axis=1,
+    )
+    pairs = codes.reshape(-1, 4, 2, 32)
+    nibbles = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)
+    return np.concatenate([as_bytes(scale_factors), as_bytes(minimum_factors), packed, nibbles], axis=1).reshape(len(rows), -1)
+
+
+def quantize_q6_k(rows):
+    """Bytes of each row (rows, 210 per 256 weights)."""
+    blocks = rows.astype(np.float32).reshape(-1, 16, 16)
+    scales = np.abs(blocks).max(axis=2) / 31
+    factors = (scales.max(axis=1) / 127).astype(np.float16).astype(np.float32)
+    scale_codes = rounded(scales, factors[:, None], 0, 127)
+    codes = rounded(blocks, (factors[:, None] * scale_codes)[..., None], -32, 31) + 32
+    codes = codes.astype(np.uint8).reshape(-1, 2, 4, 32)
+    low, high = codes & 15, codes >> 4
+    nibbles = (low[:, :, :2] | low[:, :, 2:] << 4).reshape(-1, 128)
+    bit_pairs = (high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6).reshape(-1, 64)
+    return np.concatenate([nibbles, bit_pairs, scale_codes.astype(np.uint8), as_bytes(factors)], axis=1).reshape(len(rows), -1)

@@ -1,0 +1,111 @@
+//! Products of codes with int8 activations, for each format.
+
+use super::codec::{
+    AffineQ8, BlockPtr, CodePair, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0, QuantCodec, load_affine_q8_scales,
+    load_q6_k_scales,
+};
+use crate::backend::cpu::simd::Simd;
+
+/// Format whose codes multiply as bytes.
+///
+/// # Safety
+/// As for [`QuantCodec`], but called from `Isa::run_int8_dot`.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
+pub trait IntegerDot: QuantCodec {
+    /// Whether a span has a minimum that is added to every value. Without one, a value is its code minus the zero point.
+    const HAS_MINIMUM: bool;
+    /// Binary logarithm of the zero point.
+    const ZERO_POINT_BITS: u32;
+
+    /// Adds to each lane of `sums` the products of its codes with the bytes at `lhs`, one per step of the load.
+    unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
+    /// Factor of the sums of a span of [`QuantFormat::values_per_scale`] weights, and its minimum if the format has one.
+    unsafe fn span_scale_and_minimum<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L);
+}
+
+/// Multiplies the codes of eight steps.
+///
+/// # Safety
+/// As for [`IntegerDot`].
+#[inline(always)]
+unsafe fn dot_code_pair<L: Simd>(sums: L::U32x16, codes: CodePair<L>, lhs: *const i8) -> L::U32x16 {
+    // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from `run_int8_dot`.
+    unsafe { L::dot_u8_i8(L::dot_u8_i8(sums, codes.0, lhs), codes.1, lhs.wrapping_add(4)) }
+}
+
+macro_rules! impl_integer_dot {
+    ($($codec:ident {
+        minimum: $has_minimum:literal,
+        zero_point_bits: $zero_point_bits:literal,
+        dot: |$sums:ident, $packed:pat_param, $lhs:ident| $dot:expr,
+        scale: |$block:ident, $panel:ident, $span:pat_param| $scale:expr,
+    })+) => {$(
+        impl IntegerDot for $codec {
+            const HAS_MINIMUM: bool = $has_minimum;
+            const ZERO_POINT_BITS: u32 = $zero_point_bits;
+
+            #[inline(always)]
+            unsafe fn dot_packed<L: Simd>($sums: L::U32x16, $packed: Self::Packed<L>, $lhs: *const i8) -> L::U32x16 {
+                // SAFETY: the same contract.
+                unsafe { $dot }
+            }
+
+            #[inline(always)]
+            unsafe fn span_scale_and_minimum<L: Simd>($block: BlockPtr, $panel: usize, $span: usize) -> (L, L) {
+                // SAFETY: the same contract.
+                unsafe { $scale }
+            }
+        }
+    )+};
+}
+
+impl_integer_dot! {
+    Q8_0 {
+        minimum: false,
+        zero_point_bits: 7,
+        dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q4_0 {
+        minimum: false,
+        zero_point_bits: 3,
+        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q4_1 {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q5_1 {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q4K {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q5K {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q6K {
+        minimum: false,
+        zero_point_bits: 5,
+        dot: |sums, (codes, ..), lhs| dot_code_pair::<L>(sums, codes, lhs),
+        scale: |block, panel, span| load_q6_k_scales(block, panel, span),
+    }
+    AffineQ8 {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, (codes, ..), lhs| L::dot_u8_i8(sums, codes, lhs),
+        scale: |block, panel, span| load_affine_q8_scales(block, panel, span),
+    }
+}
