@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import common  # before numpy: starts again under the Python of .venv
@@ -27,7 +28,9 @@ ROWS_PER_LABEL, LABELS, EPOCHS = 12, 8, 3
 MIB = 1024 * 1024
 INT8 = ["--activation-quantization", "int8"]
 VECTOR_BYTES = 512 * MIB
-LONG_ROWS, LONG_TOKENS = 8, 512
+LONG_ROWS, LONG_TOKENS = 4, 512
+# Of a server by default, and with gradient checkpointing.
+ACTIVATION_MEMORY = ["4GiB", "256MiB"]
 
 
 def rows():
@@ -105,30 +108,24 @@ def measure_training(program, bases, options, folder):
         common.row(name, common.middle(rates, 2), peer_rates, ratio, f"{peak:.0f}", f"{peer_peak:.0f}", f"{peak / peer_peak:.2f}", first, share, options.rounds)
 
 
-def long_texts():
-    """Texts of at least as many tokens as are read."""
-    texts = common.texts(common.SAMPLE)
-    share = len(texts) // LONG_ROWS
-    return [" ".join(texts[number * share : (number + 1) * share]) for number in range(LONG_ROWS)]
-
-
 def measure_long_texts(program, bases):
-    """The peak of memory of jobs whose texts all have LONG_TOKENS tokens."""
-    common.header("base", "task", "loaded, MiB", "peak, MiB", "ratio", "seconds")
-    texts = long_texts()
+    """The peak of memory of jobs whose texts all have LONG_TOKENS tokens, without and with gradient checkpointing."""
+    common.header("base", "--activation-memory", "task", "loaded, MiB", "peak, MiB", "ratio", "seconds")
+    prompts = decoder.Prompts()
+    texts = [prompts.tokenizer.decode(prompts.next(LONG_TOKENS)) for _ in range(LONG_ROWS)]
     tasks = {
         "classification": ({"type": "sequence_classification", "pooling": "last"}, [{"text": text, "label": str(number % 2)} for number, text in enumerate(texts)]),
         "language modelling": ({"type": "causal_language_model"}, [{"text": text} for text in texts]),
     }
     for name, (base, flags, hyperparameters) in bases.items():
-        for task_name, (task, examples) in tasks.items():
-            with common.Server(program, *flags, model=base) as server:
+        for budget, (task_name, (task, examples)) in product(ACTIVATION_MEMORY, tasks.items()):
+            with common.Server(program, "--activation-memory", budget, *flags, model=base) as server:
                 client, loaded, start = Client(server.address), server.memory()["VmRSS"], time.perf_counter()
-                shape = {"epochs": 1, "batch_size": 4, "max_length": LONG_TOKENS, **hyperparameters}
+                shape = {"epochs": 1, "batch_size": LONG_ROWS, "max_length": LONG_TOKENS, **hyperparameters}
                 body = {"name": "a", "examples": examples, "method": {"type": "lora"}, "task": task, "hyperparameters": shape, "validation": {"fraction": 0}}
                 client.await_job(client.call("/jobs", body)["id"], lambda view: view["adapter_id"], every=0.2)
-                peak = server.memory()["VmHWM"]
-                common.row(name, task_name, f"{loaded / MIB:.0f}", f"{peak / MIB:.0f}", f"{peak / loaded:.2f}", f"{time.perf_counter() - start:.0f}")
+                peak, seconds = server.memory()["VmHWM"], time.perf_counter() - start
+                common.row(name, budget, task_name, f"{loaded / MIB:.0f}", f"{peak / MIB:.0f}", f"{peak / loaded:.2f}", f"{seconds:.0f}")
 
 
 def bandwidth():

@@ -109,7 +109,7 @@ def record(results):
     kept = {name: result for name, result in sorted((kept | results).items(), key=lambda item: known.index(item[0])) if not result["exit_status"]}
     write(kept, RECORDED)
     before, _, _ = README.read_text().partition(SECTION)
-    README.write_text(f"{before}{SECTION}\n\nWritten by `run_all.py --record` from `results.json`.\n\n{markdown(kept, '###')}")
+    README.write_text(f"{before.rstrip()}\n\n{SECTION}\n\nWritten by `run_all.py --record` from `results.json`.\n\n{markdown(kept, '###')}")
 
 
 def main():
