@@ -19,7 +19,7 @@ pub trait IntegerDot: QuantCodec {
 
     /// Adds to each lane of `sums` the products of its codes with the bytes at `lhs`, one per step of the load.
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
-    /// Factor of the sums of a span of [`QuantFormat::values_per_scale`] weights, and its minimum if the format has one.
+    /// Factor of the sums of a span of [`values_per_scale`](crate::quant::QuantFormat::values_per_scale) weights, and its minimum if the format has one.
     unsafe fn span_scale_and_minimum<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L);
 }
 
