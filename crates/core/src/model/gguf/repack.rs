@@ -48,7 +48,8 @@ fn read_f16(bytes: &[u8], offset: usize) -> f32 {
     f16::from_le_bytes([bytes[offset], bytes[offset + 1]]).to_f32()
 }
 
-/// From d, fifth bits, nibbles, with codes that have an offset of 16, to d, −16·d, fifth bits, nibbles.
+/// From d, fifth bits, nibbles, with codes that have an offset of 16, to d, −16·d, fifth bits, nibbles. −16·d is a half for d up to 4,094,
+/// which is weights of up to 65,504.
 fn repack_q5_0(block: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&block[..2]);
     out.extend(f16::from_f32(-16.0 * read_f16(block, 0)).to_le_bytes());
