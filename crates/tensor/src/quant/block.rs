@@ -8,10 +8,10 @@ use half::{bf16, f16};
 /// Block of one row in any format.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantBlock {
-    /// Factors of the scales and of the minima, which the superblock's blocks share; 1 in formats without superblocks.
-    pub super_factors: [f32; 2],
-    /// Scale of each span of weights, as many as the format has, before its factor: exactly representable as the format stores
-    /// them.
+    /// Scales of `scales` and of `minima`, which the blocks of a superblock share; 1 in formats without superblocks.
+    pub superblock_scales: [f32; 2],
+    /// Scale of each span of weights, as many as the format has, before the superblock's scale is applied: exactly representable
+    /// as the format stores them.
     pub scales: [f32; 2],
     pub minima: [f32; 2],
     /// Codes of up to eight bits, or the bits of 16-bit values.
@@ -98,7 +98,7 @@ impl QuantBlock {
             QuantFormat::AffineQ8 => {
                 let codes = std::array::from_fn(|at| u16::from(bytes[16 + at]));
                 let (scales, minima) = ([read_f32(0), read_f32(1)], [read_f32(2), read_f32(3)]);
-                Self { super_factors: [1.0; 2], scales, minima, codes }
+                Self { superblock_scales: [1.0; 2], scales, minima, codes }
             }
         }
     }
@@ -122,7 +122,7 @@ impl QuantBlock {
         };
         let read_f16 = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         Self {
-            super_factors: [read_f16(0), -read_f16(2)],
+            superblock_scales: [read_f16(0), -read_f16(2)],
             ..Self::with_scale(f32::from(scale), f32::from(minimum), std::array::from_fn(code))
         }
     }
@@ -137,7 +137,7 @@ impl QuantBlock {
         };
         let scale = |span: usize| f32::from(bytes[192 + 2 * index + span].cast_signed());
         Self {
-            super_factors: [f16::from_le_bytes([bytes[208], bytes[209]]).to_f32(), 1.0],
+            superblock_scales: [f16::from_le_bytes([bytes[208], bytes[209]]).to_f32(), 1.0],
             scales: [scale(0), scale(1)],
             minima: [0.0; 2],
             codes: std::array::from_fn(code),
@@ -146,8 +146,8 @@ impl QuantBlock {
 
     /// Dequantizes to the values that products use, bit for bit.
     pub fn dequantize(&self, format: QuantFormat) -> [f32; BLOCK_SIZE] {
-        let scales = self.scales.map(|scale| self.super_factors[0] * scale);
-        let minima = self.minima.map(|minimum| self.super_factors[1] * minimum);
+        let scales = self.scales.map(|scale| self.superblock_scales[0] * scale);
+        let minima = self.minima.map(|minimum| self.superblock_scales[1] * minimum);
         let (scale, minimum) = (scales[0], minima[0]);
         match format {
             QuantFormat::F16 => self.codes.map(|bits| f16::from_bits(bits).to_f32()),
@@ -174,7 +174,7 @@ impl QuantBlock {
 
     /// Block with one scale and one minimum.
     fn with_scale(scale: f32, minimum: f32, codes: [u16; BLOCK_SIZE]) -> Self {
-        Self { super_factors: [1.0; 2], scales: [scale, 0.0], minima: [minimum, 0.0], codes }
+        Self { superblock_scales: [1.0; 2], scales: [scale, 0.0], minima: [minimum, 0.0], codes }
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn blocks_of_one_value_and_of_zeros_are_exact() {
-        let made_from_values = QuantFormat::ALL.into_iter().filter(|format| format.super_factor_count() == 0);
+        let made_from_values = QuantFormat::ALL.into_iter().filter(|format| format.superblock_scale_count() == 0);
         for format in made_from_values {
             assert_eq!(QuantBlock::quantize(format, &[]).dequantize(format), [0.0; BLOCK_SIZE]);
             assert_eq!(QuantBlock::quantize(format, &[0.0; BLOCK_SIZE]).dequantize(format), [0.0; BLOCK_SIZE]);

@@ -2,7 +2,7 @@
 //!
 //! 32 columns of a product form a strip, and 32 steps of k in it a block: first the scales, then the codes, with both
 //! panels of sixteen lanes side by side. So a product reads memory sequentially. In the k-quants eight blocks form a
-//! superblock: first the factors of its scales and minima, then the blocks. All are whole cache lines.
+//! superblock: first the scales of its blocks' scales and minima, then the blocks. All are whole cache lines.
 
 use crate::Tensor;
 
@@ -108,8 +108,8 @@ impl QuantFormat {
         }
     }
 
-    /// Number of halves in a row's superblock: the factor of the scales, and that of the minima.
-    pub const fn super_factor_count(self) -> usize {
+    /// Number of superblock scales of a row: one for the scales of its blocks, one for the minima. Each is an IEEE half.
+    pub const fn superblock_scale_count(self) -> usize {
         match self {
             Self::Q4K | Self::Q5K => 2,
             Self::Q6K => 1,
@@ -117,9 +117,9 @@ impl QuantFormat {
         }
     }
 
-    /// Blocks that share factors; 1 in formats without superblocks.
+    /// Blocks that share superblock scales; 1 in formats without superblocks.
     pub const fn blocks_per_superblock(self) -> usize {
-        if self.super_factor_count() > 0 { BLOCKS_PER_SUPERBLOCK } else { 1 }
+        if self.superblock_scale_count() > 0 { BLOCKS_PER_SUPERBLOCK } else { 1 }
     }
 
     /// Bytes of a strip's block.
@@ -133,16 +133,16 @@ impl QuantFormat {
         (scales + minima) * self.scale_bytes() * STRIP_COLUMNS
     }
 
-    /// Bytes of the factors of a strip's superblock.
-    const fn super_factors_bytes(self) -> usize {
-        2 * self.super_factor_count() * STRIP_COLUMNS
+    /// Bytes of the scales of a strip's superblock.
+    const fn superblock_scales_bytes(self) -> usize {
+        2 * self.superblock_scale_count() * STRIP_COLUMNS
     }
 
     const fn strip_superblock_bytes(self) -> usize {
-        self.super_factors_bytes() + self.blocks_per_superblock() * self.strip_block_bytes()
+        self.superblock_scales_bytes() + self.blocks_per_superblock() * self.strip_block_bytes()
     }
 
-    /// Bytes of a strip of so many blocks.
+    /// Bytes of a strip with `blocks` blocks.
     pub const fn strip_bytes(self, blocks: usize) -> usize {
         blocks.div_ceil(self.blocks_per_superblock()) * self.strip_superblock_bytes()
     }
@@ -157,11 +157,11 @@ impl QuantFormat {
     #[inline]
     pub const fn block_offset(self, block_index: usize) -> usize {
         let in_superblock = (block_index % self.blocks_per_superblock()).wrapping_mul(self.strip_block_bytes());
-        self.superblock_offset(block_index).wrapping_add(self.super_factors_bytes()).wrapping_add(in_superblock)
+        self.superblock_offset(block_index).wrapping_add(self.superblock_scales_bytes()).wrapping_add(in_superblock)
     }
 
-    /// Byte offset of a column's factor in a strip's superblock.
-    pub const fn super_factor_offset(self, column: usize, index: usize) -> usize {
+    /// Byte offset of a column's superblock scale.
+    pub const fn superblock_scale_offset(self, column: usize, index: usize) -> usize {
         2 * (index * STRIP_COLUMNS + column)
     }
 

@@ -70,7 +70,7 @@ impl QuantizedActivations {
     }
 }
 
-/// Blocks that are quantized together: their reductions and divisions share instructions.
+/// Blocks that are quantized at once. One instruction then reduces or divides for all of them.
 const GROUP_BLOCKS: usize = 4;
 
 /// Quantizes rows in blocks of this many vectors.

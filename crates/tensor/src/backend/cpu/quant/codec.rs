@@ -20,13 +20,13 @@ impl BlockPtr {
         }
     }
 
-    /// The address of the block, after the factors of its superblock.
+    /// The address of the block itself, which the scales of its superblock precede.
     #[inline(always)]
     pub fn address(self) -> *const u8 {
         self.block
     }
 
-    /// The block so many bytes further on.
+    /// The block `bytes` bytes further on.
     #[inline(always)]
     pub fn wrapping_add(self, bytes: usize) -> Self {
         Self { superblock: self.superblock.wrapping_add(bytes), block: self.block.wrapping_add(bytes) }
@@ -226,7 +226,7 @@ unsafe fn dequantize_code_pair<L: Simd, const STEP: u32>(codes: CodePair<L>, sca
     }
 }
 
-/// Codec of codes of four or five bits with one scale and one minimum, or zero point times the scale, per block.
+/// Codec of formats with codes of four or five bits and one scale per block.
 macro_rules! impl_code_pair_codec {
     ($codec:ident, $scale_lines:literal, $load_scales:ident) => {
         impl QuantCodec for $codec {
@@ -260,8 +260,8 @@ macro_rules! impl_code_pair_codec {
 impl_code_pair_codec!(Q4_0, 1, load_centered_scales);
 impl_code_pair_codec!(Q4_1, 2, load_scales_and_minima);
 impl_code_pair_codec!(Q5_1, 2, load_scales_and_minima);
-impl_code_pair_codec!(Q4K, 1, load_super_scales_and_minima);
-impl_code_pair_codec!(Q5K, 1, load_super_scales_and_minima);
+impl_code_pair_codec!(Q4K, 1, load_k_quant_scales_and_minima);
+impl_code_pair_codec!(Q5K, 1, load_k_quant_scales_and_minima);
 
 /// Loads halves s, and returns s and −8·s.
 ///
@@ -287,20 +287,20 @@ unsafe fn load_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, 
     unsafe { (L::load_f16(address), L::load_f16(address.wrapping_add(2 * F16_VECTOR_BYTES))) }
 }
 
-/// Loads scales and minima of a byte each, and multiplies them with the factors of the superblock.
+/// Loads scales and minima of a byte each, and multiplies them by the scales of the superblock.
 ///
 /// # Safety
 /// As for [`QuantCodec`].
 #[inline(always)]
-unsafe fn load_super_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
-    let factors = block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
+unsafe fn load_k_quant_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+    let superblock_scales = block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
     let scales = block.block.wrapping_add(panel.wrapping_mul(LANES));
-    // SAFETY: the superblock starts with the factors, the block with the scales and the minima; the CPU supports the
+    // SAFETY: the superblock starts with its scales, the block with the scales and the minima; the CPU supports the
     // instructions of `L`.
     unsafe {
         let (scale, minimum) = (L::load_u8(scales), L::load_u8(scales.wrapping_add(2 * LANES)));
-        let factors = (L::load_f16(factors), L::load_f16(factors.wrapping_add(2 * F16_VECTOR_BYTES)));
-        (scale.mul(factors.0), minimum.mul(factors.1))
+        let scale_of_minima = superblock_scales.wrapping_add(2 * F16_VECTOR_BYTES);
+        (scale.mul(L::load_f16(superblock_scales)), minimum.mul(L::load_f16(scale_of_minima)))
     }
 }
 
@@ -337,10 +337,10 @@ impl QuantCodec for Q6K {
 #[inline(always)]
 pub unsafe fn load_q6_k_scales<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L) {
     let scales = block.block.wrapping_add(span.wrapping_mul(2).wrapping_add(panel).wrapping_mul(LANES));
-    // SAFETY: the superblock starts with the factors, the block with the scales; the CPU supports the instructions of `L`.
+    // SAFETY: the superblock starts with its scales, the block with the scales; the CPU supports the instructions of `L`.
     unsafe {
-        let factor = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
-        let scale = L::load_i8(scales.cast()).mul(factor);
+        let superblock_scale = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+        let scale = L::load_i8(scales.cast()).mul(superblock_scale);
         (scale, scale.mul(L::splat(-32.0)))
     }
 }

@@ -147,9 +147,9 @@ const DEQUANTIZED_BLOCK_LEN: usize = BLOCK_SIZE * STRIP_COLUMNS;
 /// Layout of dequantized blocks, and their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockLayout {
-    /// `(k, 32 columns)`, for `x·Wᵀ`: neighbouring blocks of a strip.
+    /// `(k, 32 columns)`, for `x·Wᵀ`. The blocks follow one another in a strip.
     InputByOutput,
-    /// `(32 columns, k)`, for `dY·W`: the same block of neighbouring strips.
+    /// `(32 columns, k)`, for `dY·W`. The blocks have the same index in consecutive strips.
     OutputByInput,
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Bound by memory with one row and by arithmetic with many, because every tile of rows dequantizes all weights again.
 
+use super::CACHE_LINE_BYTES;
 use super::codec::{BlockPtr, QuantCodec};
 use super::column_slice::ColumnSlice;
 use super::weight::QuantizedWeight;
-use super::{CACHE_LINE_BYTES, PREFETCH_DISTANCE};
 use crate::backend::cpu::gemm::AccumulatorInit;
 use crate::backend::cpu::micro_tile::{
     MicroTile, PanelPair, PanelVec, Rows1, Rows2, Rows3, Rows4, Rows5, Rows6, Rows7, Rows8, SinglePanel,
@@ -118,10 +118,13 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     }
 }
 
+/// Prefetch distance in bytes. 16-bit formats have no prefetch instructions: the hardware prefetcher suffices.
+const PREFETCH_DISTANCE: usize = 2048;
+
 /// Cache lines that are prefetched with each load of codes.
 const PREFETCHED_LINES_PER_LOAD: usize = 2;
 
-/// Cache lines of a block beside those that are prefetched with its codes. 16-bit formats have no prefetch instructions.
+/// Cache lines of a block that are prefetched before its codes are loaded.
 const fn prefetched_lines_per_block<F: QuantCodec>() -> usize {
     let loads = BLOCK_SIZE / F::VALUES_PER_LOAD;
     match F::FORMAT.code_bits() {

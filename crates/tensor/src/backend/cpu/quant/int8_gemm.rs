@@ -91,7 +91,7 @@ const fn spans_per_block<F: IntegerDot>() -> usize {
 }
 
 impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
-    /// Computes a tile, and prefetches so many cache lines with each block, from `prefetch_ptr` on.
+    /// Computes a tile. With each block it prefetches `prefetched_lines` cache lines, from `prefetch_ptr` on.
     ///
     /// # Safety
     /// The strip starts within the output's columns, rows `row..row + T::ROWS` exist, and the CPU supports the

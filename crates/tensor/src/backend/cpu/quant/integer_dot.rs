@@ -12,7 +12,7 @@ use crate::backend::cpu::simd::Simd;
 /// As for [`QuantCodec`], but called from `Isa::run_int8_dot`.
 #[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait IntegerDot: QuantCodec {
-    /// Whether a span has a minimum that is added to every value. Without one, a value is its code minus the zero point.
+    /// Whether a weight is code · scale + minimum. Otherwise it is (code − zero point) · scale.
     const HAS_MINIMUM: bool;
     /// Binary logarithm of the zero point.
     const ZERO_POINT_BITS: u32;
@@ -66,36 +66,6 @@ impl_integer_dot! {
         dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
         scale: |block, panel, _| Self::load_scales(block, panel),
     }
-    Q4_0 {
-        minimum: false,
-        zero_point_bits: 3,
-        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
-        scale: |block, panel, _| Self::load_scales(block, panel),
-    }
-    Q4_1 {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
-        scale: |block, panel, _| Self::load_scales(block, panel),
-    }
-    Q5_1 {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
-        scale: |block, panel, _| Self::load_scales(block, panel),
-    }
-    Q4K {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
-        scale: |block, panel, _| Self::load_scales(block, panel),
-    }
-    Q5K {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
-        scale: |block, panel, _| Self::load_scales(block, panel),
-    }
     Q6K {
         minimum: false,
         zero_point_bits: 5,
@@ -108,4 +78,25 @@ impl_integer_dot! {
         dot: |sums, (codes, ..), lhs| L::dot_u8_i8(sums, codes, lhs),
         scale: |block, panel, span| load_affine_q8_scales(block, panel, span),
     }
+}
+
+macro_rules! impl_code_pair_dot {
+    ($($codec:ident: minimum $has_minimum:literal, zero_point_bits $zero_point_bits:literal;)+) => {
+        impl_integer_dot! {$(
+            $codec {
+                minimum: $has_minimum,
+                zero_point_bits: $zero_point_bits,
+                dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+                scale: |block, panel, _| Self::load_scales(block, panel),
+            }
+        )+}
+    };
+}
+
+impl_code_pair_dot! {
+    Q4_0: minimum false, zero_point_bits 3;
+    Q4_1: minimum true, zero_point_bits 0;
+    Q5_1: minimum true, zero_point_bits 0;
+    Q4K: minimum true, zero_point_bits 0;
+    Q5K: minimum true, zero_point_bits 0;
 }

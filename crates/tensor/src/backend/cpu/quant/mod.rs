@@ -33,8 +33,6 @@ use std::marker::PhantomData;
 /// same bits.
 const MAX_GEMV_ROWS: usize = 36;
 
-/// Prefetch distance in bytes. 16-bit formats and int8 products of one or two rows have no prefetch instructions: the hardware prefetcher suffices.
-const PREFETCH_DISTANCE: usize = 2048;
 const CACHE_LINE_BYTES: usize = 64;
 
 /// Expands the body with `$type` bound to the format's codec.

@@ -15,8 +15,8 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Weights of every format; those of k-quants, which have superblocks, are random bytes.
-pub fn weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
-    if format.super_factor_count() == 0 {
+pub fn test_weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
+    if format.superblock_scale_count() == 0 {
         return QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
     }
     let input = input.next_multiple_of(format.file_block_size());
@@ -34,7 +34,7 @@ fn dequantized(weights: &QuantizedWeight) -> Vec<f32> {
 fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
     for format in QuantFormat::ALL {
         for shape in SHAPES {
-            let weights = weights(format, shape);
+            let weights = test_weights(format, shape);
             Isa::available().into_iter().for_each(|isa| check(isa, &weights));
         }
     }
@@ -155,7 +155,7 @@ fn columns_have_the_same_bits_for_every_split() {
 fn instruction_sets_with_fma_agree() {
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
     for format in QuantFormat::ALL {
-        let weights = weights(format, [192, 576]);
+        let weights = test_weights(format, [192, 576]);
         let x = normal(3 * weights.in_features(), 2);
         let outs: Vec<Vec<f32>> =
             isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero, 0.0)).collect();

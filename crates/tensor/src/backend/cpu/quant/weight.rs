@@ -118,8 +118,8 @@ impl QuantizedWeight {
         let bytes = &strip[format.block_offset(block_index)..][..format.strip_block_bytes()];
         let read_u16 = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let read_f16 = |bytes: &[u8], at: usize| f16::from_bits(read_u16(bytes, at)).to_f32();
-        let super_factors = std::array::from_fn(|index| match index < format.super_factor_count() {
-            true => read_f16(superblock, format.super_factor_offset(column, index)),
+        let superblock_scales = std::array::from_fn(|index| match index < format.superblock_scale_count() {
+            true => read_f16(superblock, format.superblock_scale_offset(column, index)),
             false => 1.0,
         });
         let [scales, minima] = format.scale_counts();
@@ -143,17 +143,17 @@ impl QuantizedWeight {
             let [low, high] = format.code_bit_fields(column, k);
             read_bits(low) | read_bits(high) << (low.bits % 16)
         });
-        QuantBlock { super_factors, scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
+        QuantBlock { superblock_scales, scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
     }
 }
 
-/// Writes the block of one column of a strip, and with the first block of a superblock its factors.
+/// Writes the block of one column of a strip, and with the first block of a superblock its scales.
 fn write_block(strip: &mut [u8], format: QuantFormat, index: usize, column: usize, block: &QuantBlock) {
     if index.is_multiple_of(format.blocks_per_superblock()) {
         let superblock = &mut strip[format.superblock_offset(index)..];
-        for (index, factor) in block.super_factors.iter().take(format.super_factor_count()).enumerate() {
-            let offset = format.super_factor_offset(column, index);
-            superblock[offset..offset + 2].copy_from_slice(&f16::from_f32(*factor).to_le_bytes());
+        for (index, scale) in block.superblock_scales.iter().take(format.superblock_scale_count()).enumerate() {
+            let offset = format.superblock_scale_offset(column, index);
+            superblock[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes());
         }
     }
     let bytes = &mut strip[format.block_offset(index)..][..format.strip_block_bytes()];

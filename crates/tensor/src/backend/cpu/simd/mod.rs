@@ -76,7 +76,7 @@ pub trait Simd: SimdConvert {
     unsafe fn reduce_sum(self) -> f32;
     unsafe fn reduce_max(self) -> f32;
 
-    /// The sum of each vector, added in another order than by [`Simd::reduce_sum`].
+    /// The sum of the lanes of each vector. The order of the additions differs from [`Simd::reduce_sum`].
     unsafe fn reduce_sums(vectors: [Self; 4]) -> [f32; 4];
     /// The maximum of each vector.
     unsafe fn reduce_maxima(vectors: [Self; 4]) -> [f32; 4];

@@ -2,7 +2,7 @@
 
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::gemm::AccumulatorInit;
-use crate::backend::cpu::quant::tests::weights;
+use crate::backend::cpu::quant::tests::test_weights;
 use crate::backend::cpu::quant::{ColumnSlice, QuantFormat, QuantizedActivations, QuantizedWeight};
 use crate::backend::cpu::threads::SpinThreadPool;
 use crate::seeded_rng::SeededRng;
@@ -17,7 +17,7 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
 fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
     for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
         for shape in SHAPES {
-            let weights = weights(format, shape);
+            let weights = test_weights(format, shape);
             Isa::available().into_iter().for_each(|isa| check(isa, &weights));
         }
     }
@@ -104,7 +104,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_thread_pool() {
 fn instruction_sets_with_fma_agree() {
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
     for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
-        let weights = weights(format, [192, 576]);
+        let weights = test_weights(format, [192, 576]);
         let x = normal(3 * weights.in_features(), 2);
         let outs: Vec<Vec<f32>> = isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero)).collect();
         assert!(outs.windows(2).all(|pair| pair[0] == pair[1]));
