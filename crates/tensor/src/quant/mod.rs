@@ -1,8 +1,8 @@
 //! Quantization formats of frozen weights, and the rounding to them. No kernels.
 //!
 //! 32 columns of a product form a strip, and 32 steps of k in it a block: first the scales, then the codes, with both
-//! panels of sixteen lanes side by side. So a product reads memory sequentially. In the k-quants eight blocks form a
-//! superblock: first the scales of its blocks' scales and minima, then the blocks. All are whole cache lines.
+//! panels of sixteen lanes side by side. So a product reads memory sequentially. In some formats several blocks form a
+//! superblock: first the scales that its blocks share, then the blocks. All are whole cache lines.
 
 use crate::Tensor;
 
@@ -14,10 +14,7 @@ mod block;
 pub const BLOCK_SIZE: usize = 32;
 /// Columns of a strip.
 pub const STRIP_COLUMNS: usize = 32;
-/// Blocks of a superblock of the k-quants: 256 weights of a row.
-const BLOCKS_PER_SUPERBLOCK: usize = 8;
-
-/// Quantization format of a weight. The names are GGUF's except for the last, which stores Q2_K without loss.
+/// Quantization format of a weight. The names are GGUF's except for the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantFormat {
     /// IEEE half: 2 bytes per weight.
@@ -39,12 +36,15 @@ pub enum QuantFormat {
     /// d·s·(q − 32) with q from 0 to 63, s of 8 bits per 16 weights, d as a half per 256: 210 bytes per 256 weights. Also stores
     /// Q3_K without loss.
     Q6K,
-    /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights.
+    /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights. Stores Q2_K without loss.
     AffineQ8,
+    /// s·(q − 64) with q from 0 to 128: 66 bytes per 64 weights. Weights of 16 and 32 bits are multiplied with int8 activations as a copy
+    /// in this format: fewer scales make the product faster, and the eighth bit loses more accuracy in activations than in weights.
+    Q7Group64,
 }
 
 impl QuantFormat {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::F16,
         Self::Bf16,
         Self::Q8_0,
@@ -55,6 +55,7 @@ impl QuantFormat {
         Self::Q5K,
         Self::Q6K,
         Self::AffineQ8,
+        Self::Q7Group64,
     ];
 
     /// Whether the int8 kernels support the format.
@@ -62,15 +63,24 @@ impl QuantFormat {
         !matches!(self, Self::F16 | Self::Bf16)
     }
 
+    /// Whether it is one of GGUF's formats with superblocks.
+    pub const fn is_k_quant(self) -> bool {
+        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K)
+    }
+
     /// Largest magnitude of the activations' codes in an integer product: the sum of two products has to fit into 16 bits,
-    /// as AVX2 adds them (255 · 63 · 2, or 63 · 127 · 2).
+    /// as AVX2 adds them (255 · 63 · 2, 128 · 127 · 2, or 63 · 127 · 2).
     pub const fn max_activation_code(self) -> u8 {
-        if self.code_bits() == 8 { 63 } else { 127 }
+        if matches!(self, Self::Q8_0 | Self::AffineQ8) { 63 } else { 127 }
     }
 
     /// Weights of a row that share a scale.
     pub const fn values_per_scale(self) -> usize {
-        if matches!(self, Self::Q6K | Self::AffineQ8) { BLOCK_SIZE / 2 } else { BLOCK_SIZE }
+        match self {
+            Self::Q6K | Self::AffineQ8 => BLOCK_SIZE / 2,
+            Self::Q7Group64 => 2 * BLOCK_SIZE,
+            _ => BLOCK_SIZE,
+        }
     }
 
     /// Weights of a row in a block of the file layout.
@@ -100,7 +110,7 @@ impl QuantFormat {
     /// Number of scales and of minima in a row's block.
     pub const fn scale_counts(self) -> [usize; 2] {
         match self {
-            Self::F16 | Self::Bf16 => [0, 0],
+            Self::F16 | Self::Bf16 | Self::Q7Group64 => [0, 0],
             Self::Q8_0 | Self::Q4_0 => [1, 0],
             Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => [1, 1],
             Self::Q6K => [2, 0],
@@ -108,18 +118,23 @@ impl QuantFormat {
         }
     }
 
-    /// Number of superblock scales of a row: one for the scales of its blocks, one for the minima. Each is an IEEE half.
+    /// Number of superblock scales of a row: one for the scales of its blocks, or for its weights where blocks have no scales, and
+    /// one for the minima. Each is an IEEE half.
     pub const fn superblock_scale_count(self) -> usize {
         match self {
             Self::Q4K | Self::Q5K => 2,
-            Self::Q6K => 1,
+            Self::Q6K | Self::Q7Group64 => 1,
             _ => 0,
         }
     }
 
     /// Blocks that share superblock scales; 1 in formats without superblocks.
     pub const fn blocks_per_superblock(self) -> usize {
-        if self.superblock_scale_count() > 0 { BLOCKS_PER_SUPERBLOCK } else { 1 }
+        match self {
+            Self::Q4K | Self::Q5K | Self::Q6K => 8,
+            Self::Q7Group64 => 2,
+            _ => 1,
+        }
     }
 
     /// Bytes of a strip's block.
@@ -198,7 +213,7 @@ impl QuantFormat {
     pub const fn code_bits(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 16,
-            Self::Q8_0 | Self::AffineQ8 => 8,
+            Self::Q8_0 | Self::AffineQ8 | Self::Q7Group64 => 8,
             Self::Q6K => 6,
             Self::Q5_1 | Self::Q5K => 5,
             Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,

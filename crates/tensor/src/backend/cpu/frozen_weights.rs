@@ -68,7 +68,7 @@ impl WeightOps for CpuBackend {
 }
 
 impl CpuBackend {
-    /// The weight that int8 activations multiply: the map's own, or its copy in Q8_0, which the first call builds. `None`
+    /// The weight that int8 activations multiply: the map's own, or its copy in 8 bits, which the first call builds. `None`
     /// if activations or the map stay in `f32`.
     pub(super) fn int8_weight<'a>(&self, linear: &'a FrozenLinear) -> Option<&'a QuantizedWeight> {
         if self.activations == ActivationQuantization::F32 {
@@ -76,7 +76,7 @@ impl CpuBackend {
         }
         match linear.weight.as_quantized() {
             Some(weight) if weight.format().supports_integer_dot() => Some(weight),
-            _ => linear.int8_copy.as_ref()?.get_or_init(|| Buffer::new(quantize_to_q8_0(linear))).as_quantized(),
+            _ => linear.int8_copy.as_ref()?.get_or_init(|| Buffer::new(quantize_to_int8(linear))).as_quantized(),
         }
     }
 
@@ -104,15 +104,22 @@ fn multiply_columns(rows: usize, weight: &QuantizedWeight, multiply: impl Fn(&mu
     buffer_from_matrix_buf(buf)
 }
 
-/// Quantizes a map's weight.
-fn quantize_to_q8_0(linear: &FrozenLinear) -> QuantizedWeight {
-    let format = QuantFormat::Q8_0;
-    QuantizedWeight::from_blocks(format, [linear.out_features, linear.in_features], |row, index| {
-        let values: [f32; BLOCK_SIZE] = match linear.weight.as_quantized() {
+/// Quantizes a map's weight for products with int8 activations.
+fn quantize_to_int8(linear: &FrozenLinear) -> QuantizedWeight {
+    let (format, block_count) = (QuantFormat::Q7Group64, linear.in_features.div_ceil(BLOCK_SIZE));
+    let read_block = |row: usize, index: usize| -> [f32; BLOCK_SIZE] {
+        match linear.weight.as_quantized() {
             Some(weight) => weight.read_block(row, index).dequantize(weight.format()),
             None => packing::unpack_row_block(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
-        };
-        QuantBlock::quantize(format, &values)
+        }
+    };
+    QuantizedWeight::from_blocks(format, [linear.out_features, linear.in_features], |row, index| {
+        let first_index = index - index % format.blocks_per_superblock();
+        let mut superblock_values = [[0.0; BLOCK_SIZE]; 2];
+        for (values, index) in superblock_values.iter_mut().zip(first_index..block_count) {
+            *values = read_block(row, index);
+        }
+        QuantBlock::quantize(format, superblock_values.as_flattened(), index - first_index)
     })
 }
 

@@ -37,6 +37,7 @@ impl Backend for CpuBackend {
             (false, WeightStorage::Quantized(QuantFormat::Q5K)) => "cpu-q5_k",
             (false, WeightStorage::Quantized(QuantFormat::Q6K)) => "cpu-q6_k",
             (false, WeightStorage::Quantized(QuantFormat::AffineQ8)) => "cpu-affine_q8",
+            (false, WeightStorage::Quantized(QuantFormat::Q7Group64)) => "cpu-q7_group64",
         }
     }
 

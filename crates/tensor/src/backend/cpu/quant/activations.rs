@@ -1,11 +1,11 @@
-//! Activations quantized to integers in blocks with one scale each (as llama.cpp's Q8_1): of 8 bits for weights of 4 to 6 bits, of
-//! 7 for weights of 8. A block has as many values as weights share a scale, 32 or 16.
+//! Activations quantized to integers in blocks with one scale each (as llama.cpp's Q8_1): of 8 bits for weights of 4 to 7 bits, of
+//! 7 for weights of 8. A block has as many values as weights share a scale, 16, 32 or 64.
 
 use crate::backend::cpu::matrix::MatrixBuf;
 use crate::backend::cpu::simd::{Isa, LANES, Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, QuantFormat};
 
-/// Quantized rows `(rows, k)`, k padded with zeros to a multiple of 32.
+/// Quantized rows `(rows, k)`, k padded with zeros to whole blocks, and to a multiple of 32.
 pub struct QuantizedActivations {
     /// Codes of all rows, four to a value.
     codes: MatrixBuf,
@@ -32,8 +32,9 @@ impl QuantizedActivations {
     /// Quantizes rows of `k` values for products with weights of this format: each block to multiples of its largest
     /// magnitude / [`QuantFormat::max_activation_code`].
     pub fn new(isa: Isa, rows: &[f32], k: usize, format: QuantFormat) -> Self {
-        let (row_count, row_code_bytes) = (rows.len() / k.max(1), k.next_multiple_of(BLOCK_SIZE));
-        let blocks_per_row = row_code_bytes / format.values_per_scale();
+        let values_per_block = format.values_per_scale();
+        let (row_count, row_code_bytes) = (rows.len() / k.max(1), k.next_multiple_of(values_per_block.max(BLOCK_SIZE)));
+        let blocks_per_row = row_code_bytes / values_per_block;
         let mut quantized = Self {
             codes: MatrixBuf::new(row_count, row_code_bytes / size_of::<f32>()),
             blocks: MatrixBuf::new(row_count, blocks_per_row * BLOCK_VALUES),
@@ -43,9 +44,10 @@ impl QuantizedActivations {
         };
         let max_code = f32::from(format.max_activation_code());
         let output = &mut quantized;
-        match format.values_per_scale() {
-            BLOCK_SIZE => isa.run(QuantizeRows::<{ BLOCK_SIZE / LANES }> { rows, k, max_code, output }),
-            _ => isa.run(QuantizeRows::<1> { rows, k, max_code, output }),
+        match values_per_block / LANES {
+            1 => isa.run(QuantizeRows::<1> { rows, k, max_code, output }),
+            2 => isa.run(QuantizeRows::<2> { rows, k, max_code, output }),
+            _ => isa.run(QuantizeRows::<4> { rows, k, max_code, output }),
         }
         quantized
     }
@@ -59,9 +61,14 @@ impl QuantizedActivations {
         self.blocks_per_row
     }
 
-    /// Codes of a row; rows are k bytes apart, rounded up to a multiple of 32.
+    /// Codes of a row; rows are [`QuantizedActivations::row_code_bytes`] apart.
     pub fn codes_ptr(&self, row: usize) -> *const i8 {
         self.codes.as_padded_slice()[row * self.row_code_bytes / size_of::<f32>()..].as_ptr().cast()
+    }
+
+    /// Codes per row.
+    pub fn row_code_bytes(&self) -> usize {
+        self.row_code_bytes
     }
 
     /// The blocks of a row; rows are [`QuantizedActivations::blocks_per_row`] blocks apart.
@@ -181,26 +188,30 @@ mod tests {
     use super::*;
 
     /// Codes of a block, and what they share.
-    fn block(quantized: &QuantizedActivations, row: usize, index: usize) -> ([i8; BLOCK_SIZE], LhsBlock) {
+    fn block(quantized: &QuantizedActivations, row: usize, index: usize) -> (Vec<i8>, LhsBlock) {
         assert!(row < quantized.rows() && index < quantized.blocks_per_row());
+        let len = quantized.row_code_bytes() / quantized.blocks_per_row();
         // SAFETY: the row and the block exist, as asserted.
         unsafe {
-            let codes = quantized.codes_ptr(row).add(index * BLOCK_SIZE).cast::<[i8; BLOCK_SIZE]>().read();
-            (codes, quantized.blocks_ptr(row).add(index).read())
+            let codes = std::slice::from_raw_parts(quantized.codes_ptr(row).add(index * len), len);
+            (codes.to_vec(), quantized.blocks_ptr(row).add(index).read())
         }
     }
 
     #[test]
     fn values_are_quantized_block_by_block() {
-        let rows: Vec<f32> = (0..2 * 40).map(|index| (index as f32 * 0.7).sin() * (1 + index / 40) as f32).collect();
-        let formats = [(QuantFormat::Q8_0, 63), (QuantFormat::Q4_1, 127)];
+        const K: usize = 80;
+        let rows: Vec<f32> = (0..2 * K).map(|index| (index as f32 * 0.7).sin() * (1 + index / K) as f32).collect();
+        let formats =
+            [(QuantFormat::Q8_0, 63), (QuantFormat::Q4_1, 127), (QuantFormat::Q7Group64, 127), (QuantFormat::Q6K, 127)];
         for (isa, (format, max_code)) in Isa::available().into_iter().flat_map(|isa| formats.map(|of| (isa, of))) {
-            let quantized = QuantizedActivations::new(isa, &rows, 40, format);
-            assert_eq!((quantized.rows(), quantized.blocks_per_row()), (2, 2));
-            for (row, index) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let (quantized, block_size) = (QuantizedActivations::new(isa, &rows, K, format), format.values_per_scale());
+            let blocks = K.next_multiple_of(block_size.max(BLOCK_SIZE)) / block_size;
+            assert_eq!((quantized.rows(), quantized.blocks_per_row()), (2, blocks));
+            for (row, index) in (0..2).flat_map(|row| (0..K.div_ceil(block_size)).map(move |index| (row, index))) {
                 let (codes, LhsBlock { scale, negated_code_sum }) = block(&quantized, row, index);
-                let block_values = &rows[row * 40..][..40][index * BLOCK_SIZE..];
-                let block_values = &block_values[..block_values.len().min(BLOCK_SIZE)];
+                let block_values = &rows[row * K..][..K][index * block_size..];
+                let block_values = &block_values[..block_values.len().min(block_size)];
                 let is_close =
                     |(code, number): (&i8, &f32)| (f32::from(*code) * scale - number).abs() <= 0.5001 * scale;
                 assert!(codes.iter().zip(block_values).all(is_close), "{isa:?}: {codes:?}");

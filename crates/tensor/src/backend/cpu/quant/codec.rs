@@ -73,6 +73,8 @@ pub struct Q5K;
 pub struct Q6K;
 #[derive(Clone, Copy)]
 pub struct AffineQ8;
+#[derive(Clone, Copy)]
+pub struct Q7Group64;
 
 /// Bytes of sixteen 16-bit and 32-bit values.
 const F16_VECTOR_BYTES: usize = 2 * LANES;
@@ -167,6 +169,36 @@ impl QuantCodec for Q8_0 {
         // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
         // supports the instructions of `L`.
         unsafe { L::u8_to_f32::<STEP>(packed).mul_add(scale, offset) }
+    }
+}
+
+impl QuantCodec for Q7Group64 {
+    const FORMAT: QuantFormat = QuantFormat::Q7Group64;
+    const VALUES_PER_LOAD: usize = 4;
+    /// s and −64·s.
+    type Scales<L: Simd> = (L, L);
+    type Packed<L: Simd> = L::U32x16;
+
+    /// The group may lie in a later block of the superblock: blocks have no scales between them.
+    #[inline(always)]
+    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
+        // SAFETY: the block holds the codes at this offset; the CPU supports the instructions of `L`.
+        unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<0>(panel, group))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
+        // SAFETY: the superblock starts with the scales; the CPU supports the instructions of `L`.
+        unsafe {
+            let scale = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+            (scale, scale.mul(L::splat(-64.0)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, scales: (L, L)) -> L {
+        // SAFETY: only register operations; the CPU supports the instructions of `L`.
+        unsafe { Q8_0::dequantize::<L, STEP>(packed, scales) }
     }
 }
 

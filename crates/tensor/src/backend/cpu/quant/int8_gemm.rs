@@ -1,5 +1,5 @@
-//! GEMM with int8 activations: the products of weights that share a scale, 32 or 16 of a row, are summed exactly as integers, and these
-//! sums in `f32`.
+//! GEMM with int8 activations: the products of weights that share a scale, 16, 32 or 64 of a row, are summed exactly as integers, and
+//! these sums in `f32`.
 //!
 //! So each element is one chain of sums, and has the same bits for every split of rows and columns.
 
@@ -43,8 +43,12 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
     unsafe fn run<L: Simd>(mut self) {
         let (rows, columns) = (self.output.rows(), self.output.columns());
         let blocks = self.weights.in_features().div_ceil(BLOCK_SIZE);
+        let steps = blocks.div_ceil(blocks_per_step::<F>());
         assert!(
-            rows <= self.activations.rows() && blocks * spans_per_block::<F>() == self.activations.blocks_per_row(),
+            rows <= self.activations.rows()
+                && self.activations.row_code_bytes() == (blocks * BLOCK_SIZE).next_multiple_of(step_values::<F>())
+                && self.activations.blocks_per_row() * F::FORMAT.values_per_scale()
+                    == self.activations.row_code_bytes(),
             "the left-hand side holds every row, quantized for the format"
         );
         assert!(
@@ -57,7 +61,7 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
         }
         let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
         let prefetched_lines = match rows > MAX_STREAMING_ROWS {
-            true => self.weights.strip_bytes().div_ceil(CACHE_LINE_BYTES * blocks * rows.div_ceil(MAX_TILE_ROWS)),
+            true => self.weights.strip_bytes().div_ceil(CACHE_LINE_BYTES * steps * rows.div_ceil(MAX_TILE_ROWS)),
             false => 0,
         };
         while strip < end {
@@ -77,7 +81,7 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
                         4 => Int8Rows4<L>, 5 => Int8Rows5<L>, 6 => Int8Rows6<L>,
                     );
                 }
-                prefetch_ptr = prefetch_ptr.wrapping_add(blocks * prefetched_lines * CACHE_LINE_BYTES);
+                prefetch_ptr = prefetch_ptr.wrapping_add(steps * prefetched_lines * CACHE_LINE_BYTES);
                 row += tile_rows;
             }
             strip += 1;
@@ -85,13 +89,23 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
     }
 }
 
+/// Weights of a row that a step of the inner loop multiplies: a block, or all that share a scale.
+const fn step_values<F: IntegerDot>() -> usize {
+    let values_per_scale = F::FORMAT.values_per_scale();
+    if values_per_scale > BLOCK_SIZE { values_per_scale } else { BLOCK_SIZE }
+}
+
+const fn blocks_per_step<F: IntegerDot>() -> usize {
+    step_values::<F>() / BLOCK_SIZE
+}
+
 /// Spans of weights that share a scale.
-const fn spans_per_block<F: IntegerDot>() -> usize {
-    BLOCK_SIZE / F::FORMAT.values_per_scale()
+const fn spans_per_step<F: IntegerDot>() -> usize {
+    step_values::<F>() / F::FORMAT.values_per_scale()
 }
 
 impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
-    /// Computes a tile. With each block it prefetches `prefetched_lines` cache lines, from `prefetch_ptr` on.
+    /// Computes a tile. With each step it prefetches `prefetched_lines` cache lines, from `prefetch_ptr` on.
     ///
     /// # Safety
     /// The strip starts within the output's columns, rows `row..row + T::ROWS` exist, and the CPU supports the
@@ -105,7 +119,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
         prefetched_lines: usize,
     ) {
         let (column, blocks) = (strip * STRIP_COLUMNS, self.weights.in_features().div_ceil(BLOCK_SIZE));
-        let lhs_stride = self.activations.blocks_per_row();
+        let (lhs_stride, code_stride) = (self.activations.blocks_per_row(), self.activations.row_code_bytes());
         let columns = self.output.columns().end - column;
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
         let (mut codes, mut lhs_blocks) = (self.activations.codes_ptr(row), self.activations.blocks_ptr(row));
@@ -128,7 +142,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     line = line.wrapping_add(1);
                 }
                 let (mut span, mut group) = (0, 0);
-                while span < spans_per_block::<F>() {
+                while span < spans_per_step::<F>() {
                     let weight_scales = (
                         F::span_scale_and_minimum::<L>(block, 0, span),
                         F::span_scale_and_minimum::<L>(block, 1, span),
@@ -137,7 +151,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     let mut load = 0;
                     while load < F::FORMAT.values_per_scale() / F::VALUES_PER_LOAD {
                         let packed = (F::load_packed::<L>(block, 0, group), F::load_packed::<L>(block, 1, group));
-                        tile = tile.dot_acc::<F>(codes, blocks.wrapping_mul(BLOCK_SIZE), packed);
+                        tile = tile.dot_acc::<F>(codes, code_stride, packed);
                         codes = codes.wrapping_add(F::VALUES_PER_LOAD);
                         group = group.wrapping_add(1);
                         load = load.wrapping_add(1);
@@ -146,7 +160,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
                     lhs_blocks = lhs_blocks.wrapping_add(1);
                     span = span.wrapping_add(1);
                 }
-                index = index.wrapping_add(1);
+                index = index.wrapping_add(blocks_per_step::<F>());
             }
             tile.store_partial(out, out_stride, columns);
         }

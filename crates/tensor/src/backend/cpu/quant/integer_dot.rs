@@ -1,7 +1,7 @@
 //! Products of codes with int8 activations, for each format.
 
 use super::codec::{
-    AffineQ8, BlockPtr, CodePair, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0, QuantCodec, load_affine_q8_scales,
+    AffineQ8, BlockPtr, CodePair, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, load_affine_q8_scales,
     load_q6_k_scales,
 };
 use crate::backend::cpu::simd::Simd;
@@ -63,6 +63,12 @@ impl_integer_dot! {
     Q8_0 {
         minimum: false,
         zero_point_bits: 7,
+        dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
+        scale: |block, panel, _| Self::load_scales(block, panel),
+    }
+    Q7Group64 {
+        minimum: false,
+        zero_point_bits: 6,
         dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
         scale: |block, panel, _| Self::load_scales(block, panel),
     }

@@ -26,7 +26,7 @@ pub use weight::QuantizedWeight;
 use super::gemm::AccumulatorInit;
 use super::simd::{Isa, LANES};
 use crate::quant::{QuantFormat, STRIP_COLUMNS};
-use codec::{AffineQ8, Bf16, F16, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0};
+use codec::{AffineQ8, Bf16, F16, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0};
 use std::marker::PhantomData;
 
 /// Up to this many rows, dequantizing in registers for every tile costs less than going through a buffer. Both give the
@@ -79,6 +79,10 @@ macro_rules! dispatch_format {
                 type $type = AffineQ8;
                 $body
             }
+            QuantFormat::Q7Group64 => {
+                type $type = Q7Group64;
+                $body
+            }
         }
     };
 }
@@ -121,6 +125,7 @@ impl QuantizedWeight {
             QuantFormat::Q5K => run_int8_gemm!(Q5K),
             QuantFormat::Q6K => run_int8_gemm!(Q6K),
             QuantFormat::AffineQ8 => run_int8_gemm!(AffineQ8),
+            QuantFormat::Q7Group64 => run_int8_gemm!(Q7Group64),
             QuantFormat::F16 | QuantFormat::Bf16 => unreachable!("the format has no integer kernel"),
         }
     }

@@ -14,9 +14,9 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| random.standard_normal()).collect()
 }
 
-/// Weights of every format; those of k-quants, which have superblocks, are random bytes.
+/// Weights of every format; those of k-quants are random bytes.
 pub fn test_weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
-    if format.superblock_scale_count() == 0 {
+    if !format.is_k_quant() {
         return QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
     }
     let input = input.next_multiple_of(format.file_block_size());
@@ -173,7 +173,7 @@ fn gguf_row(format: QuantFormat, input: usize, seed: usize) -> Vec<u8> {
         // Scales and minima, or 16-bit values, are kept finite and of ordinary size.
         let scale_end_offsets: &[usize] = match format {
             QuantFormat::F16 | QuantFormat::Bf16 => &std::array::from_fn::<usize, 32, _>(|at| 2 * at + 1),
-            QuantFormat::Q8_0 | QuantFormat::Q4_0 => &[1],
+            QuantFormat::Q8_0 | QuantFormat::Q4_0 | QuantFormat::Q7Group64 => &[1],
             QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => &[1, 3],
             QuantFormat::Q6K => &[209],
             QuantFormat::AffineQ8 => &[3, 7, 11, 15],

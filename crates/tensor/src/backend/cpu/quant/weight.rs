@@ -41,7 +41,9 @@ impl QuantizedWeight {
         assert_eq!(weight.len(), output * input, "the weight has all its rows");
         Self::from_blocks(format, [output, input], |row, index| {
             let values = &weight[row * input..(row + 1) * input];
-            QuantBlock::quantize(format, &values[index * BLOCK_SIZE..input.min((index + 1) * BLOCK_SIZE)])
+            let (superblock, blocks) = (index / format.blocks_per_superblock(), format.blocks_per_superblock());
+            let values = values.chunks(format.file_block_size()).nth(superblock).unwrap_or_default();
+            QuantBlock::quantize(format, values, index % blocks)
         })
     }
 

@@ -114,13 +114,18 @@ fn instruction_sets_with_fma_agree() {
 /// Codes of the largest magnitude on both sides: no sum of AVX2 saturates.
 #[test]
 fn the_largest_codes_are_multiplied_exactly() {
-    let block = |code: i8| [half::f16::ONE.to_le_bytes().to_vec(), vec![code.cast_unsigned(); 32]].concat();
-    let weights = QuantizedWeight::from_rows(QuantFormat::Q8_0, [2, 32], &[block(-128), block(127)].concat());
-    for isa in Isa::available() {
-        let x = [[63.0; 32], [-63.0; 32]].concat();
-        let largest = 63.0 * 32.0;
-        let expected = [-128.0 * largest, 127.0 * largest, 128.0 * largest, -127.0 * largest];
-        assert_eq!(multiply(isa, &weights, &x, AccumulatorInit::Zero), expected, "{isa:?}");
+    let block = |code: u8| [half::f16::ONE.to_le_bytes().to_vec(), vec![code; 64]].concat();
+    // Q8_0 stores signed codes.
+    let q8_0_block = |code: i8| block(code.cast_unsigned())[..34].to_vec();
+    let q8_0 = QuantizedWeight::from_rows(QuantFormat::Q8_0, [2, 32], &[q8_0_block(-128), q8_0_block(127)].concat());
+    let q7_group64 = QuantizedWeight::from_rows(QuantFormat::Q7Group64, [2, 64], &[block(0), block(128)].concat());
+    for (weights, codes, lhs_code) in [(q8_0, [-128.0, 127.0], 63.0), (q7_group64, [-64.0, 64.0], 127.0)] {
+        for isa in Isa::available() {
+            let x = [lhs_code, -lhs_code].map(|code| vec![code; weights.in_features()]).concat();
+            let largest = codes.map(|code| code * lhs_code * weights.in_features() as f32);
+            let expected = [largest[0], largest[1], -largest[0], -largest[1]];
+            assert_eq!(multiply(isa, &weights, &x, AccumulatorInit::Zero), expected, "{isa:?}");
+        }
     }
 }
 
