@@ -81,9 +81,9 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_TRAINING_CPU_SHARE", value_name = "FRACTION", default_value = "0.1", value_parser = units::parse_fraction)]
     pub training_cpu_share: f64,
 
-    /// Activation format in products with the base model's weights while serving: f32, as in training, or int8 (blocks of 32 values as
-    /// in llama.cpp's Q8_1), which is faster and changes each product by up to 1 %. With int8, weights of more than 8 bits are kept a
-    /// second time, as Q8_0, and generation multiplies LoRA matrices in int8, too
+    /// Activation format in products with the base model's weights while serving: f32, as in training, or int8 (with one scale per block
+    /// of values, as in llama.cpp's Q8_1), which is faster and changes each product by up to 1 %. With int8, weights of 16 and 32 bits are
+    /// kept a second time, in 8 bits, and generation multiplies LoRA matrices in int8, too
     #[arg(long, env = "ESPALIER_ACTIVATION_QUANTIZATION", value_name = "TYPE", default_value_t = ActivationQuantization::F32)]
     pub activation_quantization: ActivationQuantization,
 

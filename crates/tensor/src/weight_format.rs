@@ -54,8 +54,8 @@ impl fmt::Display for WeightFormat {
 pub enum ActivationQuantization {
     #[default]
     F32,
-    /// Quantizes activations in blocks of 32: to 8 bits for weights of 4 bits (llama.cpp's Q8_1), to 7 for weights of 8.
-    /// Weights of more bits are multiplied as a copy in Q8_0.
+    /// Quantizes activations in blocks (as llama.cpp's Q8_1): to 8 bits, or to 7 for weights of 8. Weights of 16 and 32 bits are
+    /// multiplied as a copy in 8 bits.
     Int8,
 }
 

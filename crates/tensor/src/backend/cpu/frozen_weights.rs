@@ -106,20 +106,21 @@ fn multiply_columns(rows: usize, weight: &QuantizedWeight, multiply: impl Fn(&mu
 
 /// Quantizes a map's weight for products with int8 activations.
 fn quantize_to_int8(linear: &FrozenLinear) -> QuantizedWeight {
-    let (format, block_count) = (QuantFormat::Q7Group64, linear.in_features.div_ceil(BLOCK_SIZE));
+    const FORMAT: QuantFormat = QuantFormat::Q7Group64;
+    let block_count = linear.in_features.div_ceil(BLOCK_SIZE);
     let read_block = |row: usize, index: usize| -> [f32; BLOCK_SIZE] {
         match linear.weight.as_quantized() {
             Some(weight) => weight.read_block(row, index).dequantize(weight.format()),
             None => packing::unpack_row_block(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
         }
     };
-    QuantizedWeight::from_blocks(format, [linear.out_features, linear.in_features], |row, index| {
-        let first_index = index - index % format.blocks_per_superblock();
-        let mut superblock_values = [[0.0; BLOCK_SIZE]; 2];
+    QuantizedWeight::from_blocks(FORMAT, [linear.out_features, linear.in_features], |row, index| {
+        let first_index = index - index % FORMAT.blocks_per_superblock();
+        let mut superblock_values = [[0.0; BLOCK_SIZE]; FORMAT.blocks_per_superblock()];
         for (values, index) in superblock_values.iter_mut().zip(first_index..block_count) {
             *values = read_block(row, index);
         }
-        QuantBlock::quantize(format, superblock_values.as_flattened(), index - first_index)
+        QuantBlock::quantize(FORMAT, superblock_values.as_flattened(), index - first_index)
     })
 }
 

@@ -19,10 +19,6 @@ use crate::backend::cpu::simd::{Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
 use std::marker::PhantomData;
 
-/// Rows of a tile. With AVX-512 the sums of a tile fit into the registers: with more rows they would be stored after each block. AVX2
-/// stores them anyway, and reads a block's weights once for all rows.
-const MAX_TILE_ROWS: usize = 6;
-
 /// Up to this many rows, memory is the limit: the processor's own prefetching of the sequential weights reaches the bandwidth, and prefetch
 /// instructions take a third of it away, because they and the loads share the buffers for misses.
 const MAX_STREAMING_ROWS: usize = 2;
@@ -60,8 +56,9 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
             assert!(columns.end <= bias.len(), "the bias holds every column");
         }
         let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
+        let max_rows = L::INT8_TILE_ROWS;
         let prefetched_lines = match rows > MAX_STREAMING_ROWS {
-            true => self.weights.strip_bytes().div_ceil(CACHE_LINE_BYTES * steps * rows.div_ceil(MAX_TILE_ROWS)),
+            true => self.weights.strip_bytes().div_ceil(CACHE_LINE_BYTES * steps * rows.div_ceil(max_rows)),
             false => 0,
         };
         while strip < end {
@@ -71,12 +68,12 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
                 self.weights.as_bytes().as_ptr().wrapping_add((strip + 1) * self.weights.strip_bytes());
             while row < rows {
                 // Tiles of nearly equal size.
-                let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(MAX_TILE_ROWS));
+                let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(max_rows));
                 // SAFETY: the strip starts within this slice's columns, the tile's rows exist, and the operands were checked
                 // above; `run_int8_dot` runs this on CPUs that support `L`.
                 unsafe {
                     dispatch_tile_rows!(
-                        tile_rows, MAX_TILE_ROWS, (self.run_tile)[L](strip, row, prefetch_ptr, prefetched_lines),
+                        tile_rows, max_rows, (self.run_tile)[L](strip, row, prefetch_ptr, prefetched_lines),
                         1 => Int8Rows1<L>, 2 => Int8Rows2<L>, 3 => Int8Rows3<L>,
                         4 => Int8Rows4<L>, 5 => Int8Rows5<L>, 6 => Int8Rows6<L>,
                     );

@@ -1,7 +1,7 @@
 //! Products of codes with int8 activations, for each format.
 
 use super::codec::{
-    AffineQ8, BlockPtr, CodePair, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, load_affine_q8_scales,
+    AffineQ8, BlockPtr, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, load_affine_q8_scales,
     load_q6_k_scales,
 };
 use crate::backend::cpu::simd::Simd;
@@ -21,16 +21,6 @@ pub trait IntegerDot: QuantCodec {
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
     /// Factor of the sums of a span of [`values_per_scale`](crate::quant::QuantFormat::values_per_scale) weights, and its minimum if the format has one.
     unsafe fn span_scale_and_minimum<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L);
-}
-
-/// Multiplies the codes of eight steps.
-///
-/// # Safety
-/// As for [`IntegerDot`].
-#[inline(always)]
-unsafe fn dot_code_pair<L: Simd>(sums: L::U32x16, codes: CodePair<L>, lhs: *const i8) -> L::U32x16 {
-    // SAFETY: the trait requires `lhs` to be readable for every step of the load, and a call from `run_int8_dot`.
-    unsafe { L::dot_u8_i8(L::dot_u8_i8(sums, codes.0, lhs), codes.1, lhs.wrapping_add(4)) }
 }
 
 macro_rules! impl_integer_dot {
@@ -75,7 +65,7 @@ impl_integer_dot! {
     Q6K {
         minimum: false,
         zero_point_bits: 5,
-        dot: |sums, (codes, ..), lhs| dot_code_pair::<L>(sums, codes, lhs),
+        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
         scale: |block, panel, span| load_q6_k_scales(block, panel, span),
     }
     AffineQ8 {
@@ -92,7 +82,7 @@ macro_rules! impl_code_pair_dot {
             $codec {
                 minimum: $has_minimum,
                 zero_point_bits: $zero_point_bits,
-                dot: |sums, packed, lhs| dot_code_pair::<L>(sums, packed, lhs),
+                dot: |sums, packed, lhs| L::dot_u6_i8_pair(sums, packed, lhs),
                 scale: |block, panel, _| Self::load_scales(block, panel),
             }
         )+}

@@ -44,6 +44,8 @@ macro_rules! reduce_four {
 impl Simd for Avx2 {
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
+    /// With three rows some of the integer sums would stay in memory.
+    const INT8_TILE_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {
@@ -324,6 +326,22 @@ impl SimdConvert for Avx2 {
         unsafe {
             let lhs = _mm256_set1_epi32(lhs.cast::<i32>().read_unaligned());
             (add_dot_u8_i8(sums.0, packed.0, lhs), add_dot_u8_i8(sums.1, packed.1, lhs))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_u6_i8_pair(sums: Self::U32x16, packed: (Self::U32x16, Self::U32x16), lhs: *const i8) -> Self::U32x16 {
+        // SAFETY: the trait requires AVX2 and `lhs` to be readable for eight bytes.
+        unsafe {
+            let first = _mm256_set1_epi32(lhs.cast::<i32>().read_unaligned());
+            let second = _mm256_set1_epi32(lhs.wrapping_add(4).cast::<i32>().read_unaligned());
+            let add_dot = |sums, (bytes, next_bytes)| {
+                let pairs = _mm256_maddubs_epi16(bytes, first);
+                let pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(next_bytes, second));
+                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            };
+            let (packed, next_packed) = packed;
+            (add_dot(sums.0, (packed.0, next_packed.0)), add_dot(sums.1, (packed.1, next_packed.1)))
         }
     }
 

@@ -47,6 +47,7 @@ macro_rules! one_register {
 impl Simd for Avx512 {
     const TILE_ROWS: usize = 12;
     const TILE_PANELS: usize = 2;
+    const INT8_TILE_ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {

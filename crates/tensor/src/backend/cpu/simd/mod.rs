@@ -45,6 +45,8 @@ pub trait Simd: SimdConvert {
     /// Rows and panels of a GEMM tile: as many as fit into the registers.
     const TILE_ROWS: usize;
     const TILE_PANELS: usize;
+    /// Rows of a tile of two panels in products with int8 activations, at most six: with more, sums would be stored after each span.
+    const INT8_TILE_ROWS: usize;
 
     unsafe fn load(src: *const f32) -> Self;
     unsafe fn store(self, dst: *mut f32);

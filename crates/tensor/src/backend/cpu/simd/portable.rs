@@ -33,6 +33,7 @@ impl Portable {
 impl Simd for Portable {
     const TILE_ROWS: usize = 4;
     const TILE_PANELS: usize = 1;
+    const INT8_TILE_ROWS: usize = 1;
 
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {
