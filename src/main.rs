@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    espalier_tensor::allocator::configure_allocator();
     keep_candle_single_threaded();
     espalier::cli::main()
 }

@@ -144,7 +144,7 @@ impl Config {
                 max_running_per_owner: self.quotas.owner_limits().running_jobs,
                 ..self.training.worker_settings(data.clone())?
             },
-            serving: self.serving.resolve(),
+            serving: self.serving.resolve(self.base.device),
             data,
             http: http::Settings {
                 allowed_hosts: access.allowed_hosts,

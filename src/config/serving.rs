@@ -3,7 +3,7 @@
 use super::units::{self, available_cores};
 use crate::serving::{Settings, generation};
 use clap::Args;
-use espalier_tensor::ActivationQuantization;
+use espalier_tensor::{ActivationQuantization, Device};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]
@@ -27,9 +27,10 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_BATCH_DELAY", value_name = "TIME", default_value = "2ms", value_parser = units::parse_duration)]
     pub max_batch_delay: Duration,
 
-    /// Maximum number of tokens in one batch of predictions
-    #[arg(long, env = "ESPALIER_MAX_BATCH_TOKENS", value_name = "N", default_value = "4096", value_parser = units::parse_count)]
-    pub max_batch_tokens: usize,
+    /// Maximum number of tokens in one batch of predictions; longer inputs are a batch of their own [default: 512 on a CPU, whose caches
+    /// hold the activations of so many tokens, and 4096 on a GPU]
+    #[arg(long, env = "ESPALIER_MAX_BATCH_TOKENS", value_name = "N", value_parser = units::parse_count)]
+    pub max_batch_tokens: Option<usize>,
 
     /// Maximum number of queued inputs of predictions; requests beyond it get 503 with Retry-After
     #[arg(long, env = "ESPALIER_MAX_QUEUED_INPUTS", value_name = "N", default_value = "4096", value_parser = units::parse_count)]
@@ -93,7 +94,11 @@ pub struct Flags {
 }
 
 impl Flags {
-    pub fn resolve(&self) -> Settings {
+    pub fn resolve(&self, device: Device) -> Settings {
+        let default_batch_tokens = match device {
+            Device::Cpu => 512,
+            Device::Cuda(_) => 4096,
+        };
         Settings {
             threads: self.serving_threads.unwrap_or_else(available_cores),
             adapter_cache_bytes: self.adapter_cache_size,
@@ -101,7 +106,7 @@ impl Flags {
             max_queued_inputs: self.max_queued_inputs,
             max_queue_wait: self.max_queue_wait,
             max_batch_delay: self.max_batch_delay,
-            max_batch_tokens: self.max_batch_tokens,
+            max_batch_tokens: self.max_batch_tokens.unwrap_or(default_batch_tokens),
             max_inputs_per_request: self.max_inputs,
             max_text_bytes: self.max_text,
             activation_quantization: self.activation_quantization,

@@ -17,7 +17,7 @@ use crate::store::{Change, ClaimedJob, RequestedAction};
 use espalier_core::artifact::{self, AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Dirs, MetricsRow, Outcome, Progress, StopReason, TrainingData, TrainingResult};
-use espalier_tensor::worker_pool;
+use espalier_tensor::allocator;
 use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
@@ -244,7 +244,7 @@ impl<'a> Attempt<'a> {
             }
         };
         // The training threads have ended. On a thread of normal priority, for serving may wait for the allocator's locks.
-        tokio::task::spawn_blocking(worker_pool::trim_allocator);
+        tokio::task::spawn_blocking(allocator::trim_allocator);
         self.flush_updates().await?;
         match outcome? {
             Outcome::Finished(trained) => Ok((trained.metrics_rows.clone(), *trained)),

@@ -8,6 +8,7 @@
     deny(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
 )]
 
+pub mod allocator;
 pub mod attention_mask;
 pub mod backend;
 mod create_backend;

@@ -111,19 +111,6 @@ impl Drop for WorkerPool {
     }
 }
 
-/// Returns free memory to the operating system. glibc keeps the memory of exited threads.
-///
-/// Call it on a thread of normal priority. It locks the allocator's arenas one by one, and a background thread would hold a lock
-/// for long while serving threads wait for it (priority inversion).
-pub fn trim_allocator() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `malloc_trim` takes a plain number, is thread-safe, and frees only memory that no allocation uses.
-    #[allow(unsafe_code, reason = "no safe wrapper trims the allocator's arenas")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 impl WorkerPool {
     pub fn new(name: &str, priority: Priority, threads: usize) -> Result<Self> {
         let (sender, receiver) = channel::<WorkItem>();

@@ -62,8 +62,8 @@ fn size_class(lines: usize) -> usize {
 impl BufferPool {
     fn acquire(&mut self, lines: usize) -> Option<Vec<CacheLine>> {
         self.calls += 1;
-        // Up to a quarter too large is accepted.
-        let buffer = self.free_buffers.range_mut(lines..=lines + lines / 4).find_map(|(_, free)| {
+        // Up to twice the size is accepted.
+        let buffer = self.free_buffers.range_mut(lines..=2 * lines).find_map(|(_, free)| {
             free.last_used = self.calls;
             free.buffers.pop()
         })?;
