@@ -39,7 +39,7 @@ pub enum QuantFormat {
     /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights. Stores Q2_K without loss.
     AffineQ8,
     /// s·(q − 64) with q from 0 to 128: 66 bytes per 64 weights. Weights of 16 and 32 bits are multiplied with int8 activations as a copy
-    /// in this format: fewer scales make the product faster, and the eighth bit loses more accuracy in activations than in weights.
+    /// in this format: fewer scales make the product faster, and an eighth bit gains more accuracy in activations than in weights.
     Q7Group64,
 }
 
@@ -69,7 +69,7 @@ impl QuantFormat {
     }
 
     /// Largest magnitude of the activations' codes in an integer product: the sum of two products has to fit into 16 bits,
-    /// as AVX2 adds them (255 · 63 · 2, 128 · 127 · 2, or 63 · 127 · 2).
+    /// as AVX2 adds them (255 · 63 · 2, or 128 · 127 · 2), and that of four products of codes of up to six bits (63 · 127 · 4).
     pub const fn max_activation_code(self) -> u8 {
         if matches!(self, Self::Q8_0 | Self::AffineQ8) { 63 } else { 127 }
     }

@@ -218,7 +218,8 @@ mod tests {
         pool.release(reused);
         pool.release(buffer(small / 2));
         assert_eq!(pool.pooled_lines, large + small / 2, "both small buffers are freed");
-        assert!(pool.acquire(small).is_none());
+        assert!(!pool.free_buffers.contains_key(&small));
+        assert!(pool.acquire(small - 1).is_none(), "the large buffer has more than twice the size");
         pool.release(buffer(MAX_POOLED_LINES + 1));
         assert_eq!(pool.pooled_lines, large + small / 2, "a buffer larger than the pool is not kept");
     }

@@ -38,7 +38,8 @@ pub trait SimdConvert: Copy {
     /// Adds to each word of `sums` the products of its four unsigned bytes with the four signed bytes at `lhs`. The sum of
     /// two neighbouring products must fit into 16 bits, as AVX2 adds them. Requires a call from `Isa::run_int8_dot`.
     unsafe fn dot_u8_i8(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16;
-    /// The same with two vectors and the eight bytes at `lhs`. The unsigned bytes have at most six bits: AVX2 adds four products in 16.
+    /// The same with two vectors and the eight bytes at `lhs`. The unsigned bytes have at most six bits, so that AVX2
+    /// adds four products in 16 bits.
     #[inline(always)]
     unsafe fn dot_u6_i8_pair(sums: Self::U32x16, packed: (Self::U32x16, Self::U32x16), lhs: *const i8) -> Self::U32x16 {
         // SAFETY: the same contract, for both halves of the eight bytes.

@@ -119,7 +119,12 @@ fn the_largest_codes_are_multiplied_exactly() {
     let q8_0_block = |code: i8| block(code.cast_unsigned())[..34].to_vec();
     let q8_0 = QuantizedWeight::from_rows(QuantFormat::Q8_0, [2, 32], &[q8_0_block(-128), q8_0_block(127)].concat());
     let q7_group64 = QuantizedWeight::from_rows(QuantFormat::Q7Group64, [2, 64], &[block(0), block(128)].concat());
-    for (weights, codes, lhs_code) in [(q8_0, [-128.0, 127.0], 63.0), (q7_group64, [-64.0, 64.0], 127.0)] {
+    // Codes of six bits in 192 bytes, sixteen scales of 1, and the scale of the superblock.
+    let q6_k_block = |bits: u8| [vec![bits; 192], vec![1; 16], half::f16::ONE.to_le_bytes().to_vec()].concat();
+    let q6_k = QuantizedWeight::from_rows(QuantFormat::Q6K, [2, 256], &[q6_k_block(0), q6_k_block(0xff)].concat());
+    for (weights, codes, lhs_code) in
+        [(q8_0, [-128.0, 127.0], 63.0), (q7_group64, [-64.0, 64.0], 127.0), (q6_k, [-32.0, 31.0], 127.0)]
+    {
         for isa in Isa::available() {
             let x = [lhs_code, -lhs_code].map(|code| vec![code; weights.in_features()]).concat();
             let largest = codes.map(|code| code * lhs_code * weights.in_features() as f32);
