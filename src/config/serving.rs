@@ -27,8 +27,8 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_BATCH_DELAY", value_name = "TIME", default_value = "2ms", value_parser = units::parse_duration)]
     pub max_batch_delay: Duration,
 
-    /// Maximum number of tokens in one batch of predictions; a longer input is a batch of its own. Activations of many more tokens than
-    /// the default do not fit into a CPU's caches [default: 512 on a CPU, 4096 on a GPU]
+    /// Maximum number of tokens in one batch of predictions; a longer input is a batch of its own. The activations of larger batches exceed
+    /// the caches of a CPU [default: 512 on a CPU, 4096 on a GPU]
     #[arg(long, env = "ESPALIER_MAX_BATCH_TOKENS", value_name = "N", value_parser = units::parse_count)]
     pub max_batch_tokens: Option<usize>,
 

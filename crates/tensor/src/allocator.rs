@@ -8,10 +8,10 @@ const MMAP_THRESHOLD_BYTES: i32 = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TRIM_THRESHOLD_BYTES: i32 = 16 << 20;
 
-/// Fixes the size from which glibc maps blocks one by one. By default it rises with the freed blocks, up to 32 MiB: then the matrices of
-/// every thread end in a heap of its own, which keeps them after they are freed.
+/// Fixes glibc's mmap threshold. By default glibc raises it to the size of freed blocks, up to 32 MiB, and then allocates matrices in the
+/// heap of each thread, which keeps their memory after they are freed.
 ///
-/// Call it before the first large allocation.
+/// Call this before the first large allocation.
 pub fn configure_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in
@@ -27,8 +27,8 @@ pub fn configure_allocator() {
 
 /// Returns free memory to the operating system. glibc keeps the memory of exited threads.
 ///
-/// Call it on a thread of normal priority. It locks the allocator's arenas one by one, and a background thread would hold a lock
-/// for long while serving threads wait for it (priority inversion).
+/// Call this on a thread of normal priority. The call locks one arena of the allocator after another, and a thread of low priority
+/// would hold such a lock for long while serving threads wait for it (priority inversion).
 pub fn trim_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` takes a plain number, is thread-safe, and frees only memory that no allocation uses.

@@ -19,8 +19,8 @@ pub struct QuantBlock {
 }
 
 impl QuantBlock {
-    /// Quantizes the block of 32 weights at an index in its superblock. `superblock_values` are those of the whole superblock, of
-    /// one block in formats without; missing ones are 0.
+    /// Quantizes one block of 32 weights. `superblock_values` are the values of its superblock, or of the block alone in formats without
+    /// superblocks; missing values are 0. `index` is the position of the block in the superblock.
     ///
     /// # Panics
     /// If the format is a k-quant: they are read from files, and never made.

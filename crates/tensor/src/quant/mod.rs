@@ -38,8 +38,8 @@ pub enum QuantFormat {
     Q6K,
     /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights. Stores Q2_K without loss.
     AffineQ8,
-    /// s·(q − 64) with q from 0 to 128: 66 bytes per 64 weights. Weights of 16 and 32 bits are multiplied with int8 activations as a copy
-    /// in this format: fewer scales make the product faster, and an eighth bit gains more accuracy in activations than in weights.
+    /// s·(q − 64) with q from 0 to 128: 66 bytes per 64 weights. int8 activations multiply a copy in this format of weights of 16 and 32
+    /// bits. Fewer scales make the product faster, and an eighth bit gains more accuracy in activations than in weights.
     Q7Group64,
 }
 

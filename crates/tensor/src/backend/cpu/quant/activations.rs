@@ -12,7 +12,7 @@ pub struct QuantizedActivations {
     /// A [`LhsBlock`] for each block of all rows.
     blocks: MatrixBuf,
     rows: usize,
-    row_code_bytes: usize,
+    codes_per_row: usize,
     blocks_per_row: usize,
 }
 
@@ -33,13 +33,13 @@ impl QuantizedActivations {
     /// magnitude / [`QuantFormat::max_activation_code`].
     pub fn new(isa: Isa, rows: &[f32], k: usize, format: QuantFormat) -> Self {
         let values_per_block = format.values_per_scale();
-        let (row_count, row_code_bytes) = (rows.len() / k.max(1), k.next_multiple_of(values_per_block.max(BLOCK_SIZE)));
-        let blocks_per_row = row_code_bytes / values_per_block;
+        let (row_count, codes_per_row) = (rows.len() / k.max(1), k.next_multiple_of(values_per_block.max(BLOCK_SIZE)));
+        let blocks_per_row = codes_per_row / values_per_block;
         let mut quantized = Self {
-            codes: MatrixBuf::new(row_count, row_code_bytes / size_of::<f32>()),
+            codes: MatrixBuf::new(row_count, codes_per_row / size_of::<f32>()),
             blocks: MatrixBuf::new(row_count, blocks_per_row * BLOCK_VALUES),
             rows: row_count,
-            row_code_bytes,
+            codes_per_row,
             blocks_per_row,
         };
         let max_code = f32::from(format.max_activation_code());
@@ -61,14 +61,14 @@ impl QuantizedActivations {
         self.blocks_per_row
     }
 
-    /// Codes of a row; rows are [`QuantizedActivations::row_code_bytes`] apart.
+    /// First code of a row. The next row starts [`QuantizedActivations::codes_per_row`] bytes later.
     pub fn codes_ptr(&self, row: usize) -> *const i8 {
-        self.codes.as_padded_slice()[row * self.row_code_bytes / size_of::<f32>()..].as_ptr().cast()
+        self.codes.as_padded_slice()[row * self.codes_per_row / size_of::<f32>()..].as_ptr().cast()
     }
 
-    /// Codes per row.
-    pub fn row_code_bytes(&self) -> usize {
-        self.row_code_bytes
+    /// Codes of a row, one byte each: k rounded up to whole blocks and to a multiple of 32.
+    pub fn codes_per_row(&self) -> usize {
+        self.codes_per_row
     }
 
     /// The blocks of a row; rows are [`QuantizedActivations::blocks_per_row`] blocks apart.
@@ -190,7 +190,7 @@ mod tests {
     /// Codes of a block, and what they share.
     fn block(quantized: &QuantizedActivations, row: usize, index: usize) -> (Vec<i8>, LhsBlock) {
         assert!(row < quantized.rows() && index < quantized.blocks_per_row());
-        let len = quantized.row_code_bytes() / quantized.blocks_per_row();
+        let len = quantized.codes_per_row() / quantized.blocks_per_row();
         // SAFETY: the row and the block exist, as asserted.
         unsafe {
             let codes = std::slice::from_raw_parts(quantized.codes_ptr(row).add(index * len), len);

@@ -140,67 +140,43 @@ impl QuantCodec for Bf16 {
     }
 }
 
-impl QuantCodec for Q8_0 {
-    const FORMAT: QuantFormat = QuantFormat::Q8_0;
-    const VALUES_PER_LOAD: usize = 4;
-    /// s and −128·s: the weight is s·(q + 128) − 128·s, which is exact in so few bits.
-    type Scales<L: Simd> = (L, L);
-    type Packed<L: Simd> = L::U32x16;
+/// Codec of formats with codes of a byte and one scale: the weight is s·code + offset, which is exact in so few bits.
+macro_rules! impl_byte_codec {
+    ($codec:ident, scale_lines $scale_lines:literal, |$block:ident| $scales:expr, zero_point $zero_point:literal) => {
+        impl QuantCodec for $codec {
+            const FORMAT: QuantFormat = QuantFormat::$codec;
+            const VALUES_PER_LOAD: usize = 4;
+            /// Scale, and the value of code 0.
+            type Scales<L: Simd> = (L, L);
+            type Packed<L: Simd> = L::U32x16;
 
-    #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<1>(panel, group))) }
-    }
+            #[inline(always)]
+            unsafe fn load_scales<L: Simd>($block: BlockPtr, panel: usize) -> (L, L) {
+                // SAFETY: the scales start at this address; the CPU supports the instructions of `L`.
+                unsafe {
+                    let scale = L::load_f16($scales.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
+                    (scale, scale.mul(L::splat(-$zero_point)))
+                }
+            }
 
-    #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe {
-            let scale = L::load_f16(block.block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
-            (scale, scale.mul(L::splat(-128.0)))
+            #[inline(always)]
+            unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
+                // SAFETY: the block holds the codes at this offset; the CPU supports the instructions of `L`.
+                unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<$scale_lines>(panel, group))) }
+            }
+
+            #[inline(always)]
+            unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, (scale, offset): (L, L)) -> L {
+                // SAFETY: only register operations; the CPU supports the instructions of `L`.
+                unsafe { L::u8_to_f32::<STEP>(packed).mul_add(scale, offset) }
+            }
         }
-    }
-
-    #[inline(always)]
-    unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, (scale, offset): (L, L)) -> L {
-        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
-        // supports the instructions of `L`.
-        unsafe { L::u8_to_f32::<STEP>(packed).mul_add(scale, offset) }
-    }
+    };
 }
 
-impl QuantCodec for Q7Group64 {
-    const FORMAT: QuantFormat = QuantFormat::Q7Group64;
-    const VALUES_PER_LOAD: usize = 4;
-    /// s and −64·s.
-    type Scales<L: Simd> = (L, L);
-    type Packed<L: Simd> = L::U32x16;
-
-    /// The group may lie in a later block of the superblock: blocks have no scales between them.
-    #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> L::U32x16 {
-        // SAFETY: the block holds the codes at this offset; the CPU supports the instructions of `L`.
-        unsafe { L::load_u32x16(block.block.wrapping_add(packed_offset::<0>(panel, group))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_scales<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
-        // SAFETY: the superblock starts with the scales; the CPU supports the instructions of `L`.
-        unsafe {
-            let scale = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
-            (scale, scale.mul(L::splat(-64.0)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, scales: (L, L)) -> L {
-        // SAFETY: only register operations; the CPU supports the instructions of `L`.
-        unsafe { Q8_0::dequantize::<L, STEP>(packed, scales) }
-    }
-}
+impl_byte_codec!(Q8_0, scale_lines 1, |block| block.block, zero_point 128.0);
+// Its blocks have no scales between them, so the codes of a superblock are loaded as those of one block.
+impl_byte_codec!(Q7Group64, scale_lines 0, |block| block.superblock, zero_point 64.0);
 
 /// Packed codes of eight steps: the bytes of both vectors are those of the first and of the last four.
 pub type CodePair<L> = (<L as SimdConvert>::U32x16, <L as SimdConvert>::U32x16);

@@ -42,9 +42,8 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
         let steps = blocks.div_ceil(blocks_per_step::<F>());
         assert!(
             rows <= self.activations.rows()
-                && self.activations.row_code_bytes() == (blocks * BLOCK_SIZE).next_multiple_of(step_values::<F>())
-                && self.activations.blocks_per_row() * F::FORMAT.values_per_scale()
-                    == self.activations.row_code_bytes(),
+                && self.activations.codes_per_row() == (blocks * BLOCK_SIZE).next_multiple_of(step_values::<F>())
+                && self.activations.blocks_per_row() * F::FORMAT.values_per_scale() == self.activations.codes_per_row(),
             "the left-hand side holds every row, quantized for the format"
         );
         assert!(
@@ -116,7 +115,7 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
         prefetched_lines: usize,
     ) {
         let (column, blocks) = (strip * STRIP_COLUMNS, self.weights.in_features().div_ceil(BLOCK_SIZE));
-        let (lhs_stride, code_stride) = (self.activations.blocks_per_row(), self.activations.row_code_bytes());
+        let (lhs_stride, code_stride) = (self.activations.blocks_per_row(), self.activations.codes_per_row());
         let columns = self.output.columns().end - column;
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
         let (mut codes, mut lhs_blocks) = (self.activations.codes_ptr(row), self.activations.blocks_ptr(row));
