@@ -186,28 +186,35 @@ impl QuantFormat {
         self.scale_bytes() * (index * STRIP_COLUMNS + column)
     }
 
-    /// Where the bits of a code lie in a strip's block, the lowest first. The bits of 5- and 6-bit codes above the fourth lie
-    /// behind all nibbles of the block.
-    #[inline]
-    pub const fn code_bit_fields(self, column: usize, k: usize) -> [BitField; 2] {
+    /// Where the bits of code `k` of column 0 lie in a strip's block, the lowest first; those of the next column are
+    /// [`QuantFormat::column_bits`] further. The bits of 5- and 6-bit codes above the fourth lie behind all nibbles of the block.
+    pub const fn code_bit_fields(self, k: usize) -> [BitField; 2] {
         let (start_bit, high_bits) = (8 * self.scales_bytes(), self.high_bits());
         let bits = self.code_bits() - high_bits;
         let values_per_word = 32 / bits;
         let index_in_word = if bits == 4 { nibble_index(k % 8) } else { k % values_per_word };
         let offset = match self {
-            Self::F16 => 16 * (k * STRIP_COLUMNS + column),
-            _ => start_bit + 32 * (k / values_per_word * STRIP_COLUMNS + column) + bits * index_in_word,
+            Self::F16 => 16 * k * STRIP_COLUMNS,
+            _ => start_bit + 32 * (k / values_per_word * STRIP_COLUMNS) + bits * index_in_word,
         };
         let high_offset = match high_bits {
             0 => 0,
             // Each byte of a word holds the bits of one step of four, as the bytes of unpacked nibbles do.
             _ => {
                 let plane_bit = start_bit + 4 * BLOCK_SIZE * STRIP_COLUMNS;
-                let word = k / (32 / high_bits) * STRIP_COLUMNS + column;
+                let word = k / (32 / high_bits) * STRIP_COLUMNS;
                 plane_bit + 32 * word + 8 * (k % 4) + high_bits * (k / 4 % (8 / high_bits))
             }
         };
         [BitField { offset, bits }, BitField { offset: high_offset, bits: high_bits }]
+    }
+
+    /// Distance of the fields of neighbouring columns.
+    pub const fn column_bits(self) -> usize {
+        match self {
+            Self::F16 => 16,
+            _ => 32,
+        }
     }
 
     pub const fn code_bits(self) -> usize {

@@ -1,6 +1,6 @@
 //! Operations of [`Backend`] that have no file of their own.
 
-use super::activation::{self, Gelu, GeluTanh, Relu, Silu};
+use super::activation::{self, Gelu, GeluTanh, PolynomialGelu, Relu, Silu};
 use super::attention::{self, AttentionInputs};
 use super::backend::{self, CpuBackend, WeightStorage, buffer_from_matrix, buffer_from_matrix_buf, matrix_from_tensor};
 use super::cross_entropy::CrossEntropy;
@@ -17,7 +17,7 @@ use crate::backend::{
 };
 use crate::error::Result;
 use crate::quant::QuantFormat;
-use crate::{RaggedLayout, Tensor};
+use crate::{ActivationQuantization, RaggedLayout, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -206,6 +206,9 @@ impl Backend for CpuBackend {
         let input = input.as_matrix();
         let mut derivative = (save == SaveForBackward::Yes).then(|| MatrixBuf::new(input.rows(), input.width()));
         let output = match activation {
+            Activation::Gelu if self.activations == ActivationQuantization::Int8 => {
+                self.map_activation::<PolynomialGelu>(input, derivative.as_mut())
+            }
             Activation::Gelu => self.map_activation::<Gelu>(input, derivative.as_mut()),
             Activation::GeluTanh => self.map_activation::<GeluTanh>(input, derivative.as_mut()),
             Activation::Relu => self.map_activation::<Relu>(input, derivative.as_mut()),

@@ -12,8 +12,12 @@ pub struct QuantizedWeight {
     format: QuantFormat,
     out_features: usize,
     in_features: usize,
+    /// [`QuantFormat::code_bit_fields`] of each code of a block.
+    bit_fields: CodeBitFields,
     storage: ArenaSlice,
 }
+
+type CodeBitFields = [[BitField; 2]; BLOCK_SIZE];
 
 impl QuantizedWeight {
     /// Builds the weight `(output, input)` from the block of each row and block index, in parallel.
@@ -26,11 +30,14 @@ impl QuantizedWeight {
         let strip_bytes = format.strip_bytes(blocks);
         let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
         let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
-        let mut weight = Self { format, out_features: output, in_features: input, storage };
+        let bit_fields = std::array::from_fn(|k| format.code_bit_fields(k));
+        let mut weight = Self { format, out_features: output, in_features: input, bit_fields, storage };
         par_for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
             // Row by row, because a row is contiguous where it comes from.
             for (column, row) in (strip * STRIP_COLUMNS..output).take(STRIP_COLUMNS).enumerate() {
-                (0..blocks).for_each(|index| write_block(bytes, format, index, column, &block(row, index)));
+                (0..blocks).for_each(|index| {
+                    write_block(bytes, format, &bit_fields, [index, column], &block(row, index));
+                });
             }
         });
         weight
@@ -137,20 +144,29 @@ impl QuantizedWeight {
         let read_scales = |start_index: usize, count: usize| {
             std::array::from_fn(|index| if index < count { read_scale(start_index + index) } else { 0.0 })
         };
-        let read_bits = |BitField { offset, bits }: BitField| match bits {
-            16 => read_u16(bytes, offset / 8),
-            _ => u16::from(bytes[offset / 8]) >> (offset % 8) & ((1 << bits) - 1),
+        let column_start = column * format.column_bits();
+        let read_bits = |BitField { offset, bits }: BitField| {
+            let bit = column_start + offset;
+            u16::from(bytes[bit / 8]) >> (bit % 8) & ((1 << bits) - 1)
         };
-        let codes = std::array::from_fn(|k| {
-            let [low, high] = format.code_bit_fields(column, k);
-            read_bits(low) | read_bits(high) << (low.bits % 16)
-        });
+        let read_code = |[low, high]: [BitField; 2]| match low.bits {
+            16 => read_u16(bytes, (column_start + low.offset) / 8),
+            8 => u16::from(bytes[(column_start + low.offset) / 8]),
+            bits => read_bits(low) | read_bits(high) << bits,
+        };
+        let codes = self.bit_fields.map(read_code);
         QuantBlock { superblock_scales, scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
     }
 }
 
-/// Writes the block of one column of a strip, and with the first block of a superblock its scales.
-fn write_block(strip: &mut [u8], format: QuantFormat, index: usize, column: usize, block: &QuantBlock) {
+/// Writes the block of this index and column of a strip, and with the first block of a superblock its scales.
+fn write_block(
+    strip: &mut [u8],
+    format: QuantFormat,
+    bit_fields: &CodeBitFields,
+    [index, column]: [usize; 2],
+    block: &QuantBlock,
+) {
     if index.is_multiple_of(format.blocks_per_superblock()) {
         let superblock = &mut strip[format.superblock_offset(index)..];
         for (index, scale) in block.superblock_scales.iter().take(format.superblock_scale_count()).enumerate() {
@@ -170,14 +186,16 @@ fn write_block(strip: &mut [u8], format: QuantFormat, index: usize, column: usiz
             _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
         }
     }
-    for (k, code) in block.codes.iter().enumerate() {
-        let [BitField { offset, bits }, high] = format.code_bit_fields(column, k);
-        match bits {
-            16 => bytes[offset / 8..offset / 8 + 2].copy_from_slice(&code.to_le_bytes()),
-            8 => bytes[offset / 8] = *code as u8,
-            _ => {
-                bytes[offset / 8] |= (*code as u8 & 15) << (offset % 8);
-                bytes[high.offset / 8] |= ((*code >> bits) as u8 & ((1 << high.bits) - 1)) << (high.offset % 8);
+    let column_start = column * format.column_bits();
+    for (code, [low, high]) in block.codes.iter().zip(bit_fields) {
+        let bit = column_start + low.offset;
+        match low.bits {
+            16 => bytes[bit / 8..bit / 8 + 2].copy_from_slice(&code.to_le_bytes()),
+            8 => bytes[bit / 8] = *code as u8,
+            bits => {
+                bytes[bit / 8] |= (*code as u8 & 15) << (bit % 8);
+                let high_bit = column_start + high.offset;
+                bytes[high_bit / 8] |= ((*code >> bits) as u8 & ((1 << high.bits) - 1)) << (high_bit % 8);
             }
         }
     }
