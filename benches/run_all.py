@@ -1,6 +1,6 @@
 """Runs the benchmarks one after another and writes their tables as JSON and Markdown.
 
-    python3 benches/run_all.py [--only NAME,…] [--rounds 3] [--record]
+    python3 benches/run_all.py [--only NAME,…] [--rounds 3] [--record] [--banking77 FOLDER]
 
 The programs are built once. `target/bench/results.json` has for each benchmark its command, date, commit, machine, seconds, exit status and tables;
 `results.md` beside it has the same tables. With --record the results of the benchmarks that ran replace their earlier ones in
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ PROGRAMS = {
 BENCHES = [
     ("training", ["benches/training.py"], ["training"]),
     ("precision", ["benches/precision.py"], ["training"]),
-    ("embeddings", ["benches/embeddings.py", "--peers", "onnxruntime-int8,openvino"], ["espalier", "load"]),
+    ("embeddings", ["benches/embeddings.py"], ["espalier", "load"]),
     ("serving", ["benches/serving.py"], ["espalier", "load"]),
     ("sharing", ["benches/sharing.py"], ["espalier", "load"]),
     ("sharing-int8", ["benches/sharing.py", "--int8"], ["espalier", "load"]),
@@ -38,9 +39,13 @@ BENCHES = [
     ("decode", ["benches/decode.py"], ["espalier"]),
     ("streams", ["benches/streams.py"], ["espalier"]),
     ("prompt-lookup", ["benches/prompt_lookup.py"], ["espalier"]),
-    ("large-base", ["benches/large_base.py"], ["espalier"]),
+    ("large-base", ["benches/large_base.py", "--parts", "load,decode"], ["espalier"]),
+    ("large-base-training", ["benches/large_base.py", "--parts", "train", "--jobs", "bf16, int8;Q4_0, int8"], ["espalier"]),
+    ("large-base-memory", ["benches/large_base.py", "--parts", "long", "--jobs", "bf16"], ["espalier"]),
 ]
 
+# Benchmarks that take the whole of banking77 if it is there; else the sample of examples/.
+BANKING77 = ["embeddings"]
 
 RECORDED, README = common.ROOT / "benches/results.json", common.ROOT / "benches/README.md"
 SECTION = "## Recorded results"
@@ -117,6 +122,7 @@ def main():
     parser.add_argument("--only", help=f"names, separated by commas: {', '.join(name for name, *_ in BENCHES)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", action="store_true", help="keep the results in benches/results.json and benches/README.md")
+    parser.add_argument("--banking77", type=Path, help=f"the folder with the whole dataset in train.csv and test.csv, for: {', '.join(BANKING77)}")
     for program in PROGRAMS:
         parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
     options = parser.parse_args()
@@ -131,7 +137,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for name, command, programs in chosen:
         command = [*command, "--rounds", options.rounds]
-        source = {"command": f"python3 {' '.join(map(str, command))}", "date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine()}
+        files = {f"--{part}": f"{part}.csv" for part in ("train", "test") if options.banking77 and name in BANKING77}
+        named = [*command, *(part for pair in files.items() for part in pair)]
+        command += [part for flag, file in files.items() for part in (flag, options.banking77 / file)]
+        source = {"command": f"python3 {shlex.join(map(str, named))}", "date": time.strftime("%Y-%m-%d"), "commit": commit, "machine": machine()}
         flags = [part for program in programs for part in (f"--{program}", built[program])]
         results[name] = measure(name, [*command, *flags], source)
         write(results, out / "results.json")
