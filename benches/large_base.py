@@ -1,7 +1,8 @@
 """A base of 1.17 billion parameters: load, first requests, LoRA training against PyTorch + PEFT, its memory with long texts, decoding against
 llama.cpp. Prints tables.
 
-    python3 benches/large_base.py [--rounds 3] [--parts load,train,long,decode] [--steps 3] [--tokens 64] [--llama-server PROGRAM]
+    python3 benches/large_base.py [--rounds 3] [--parts load,train,long,decode] [--steps 3] [--tokens 64] [--layers 22]
+                                 [--llama-server PROGRAM]
 
 The weights are random (random_llama.py), in bf16 (a folder) and in Q4_0 and Q4_K_M (GGUF files). Training is a classification job on 96 rows of 8 labels,
 batches of 32, three epochs; PEFT trains in f32, where bf16 is far slower on CPUs without bf16 products. Memory is the peak of the process (VmHWM).
@@ -185,9 +186,10 @@ def main():
     parser.add_argument("--tokens", type=int, default=64, help="of each text [64]")
     parser.add_argument("--llama-server", type=Path, help="in place of the wheel's")
     parser.add_argument("--jobs", help="rows of the tables of training, separated by semicolons; all by default")
+    parser.add_argument("--layers", type=int, default=random_llama.LAYERS, help=f"of the base [{random_llama.LAYERS}]; 66 have 3.1 billion parameters")
     options = parser.parse_args()
     program, parts = common.server_program(options.espalier), options.parts.split(",")
-    folder, files = random_llama.write(common.ROOT / "models")
+    folder, files = random_llama.write(common.ROOT / "models", options.layers)
     file = files["Q4_0"]
     if "load" in parts:
         served = {

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 HIDDEN, INTERMEDIATE, HEADS, KEY_VALUE_HEADS, VOCABULARY = 2048, 5632, 32, 4, 49152
 CONTEXT, EPSILON, ROPE_THETA = 2048, 1e-5, 10000.0
-DEVIATION = 0.02
+DEVIATION, LAYERS = 0.02, 22
 HEAD = HIDDEN // HEADS
 SHAPES = {
     "self_attn.q_proj": (HIDDEN, HIDDEN),
@@ -135,11 +135,12 @@ def write_gguf(path, file_type, layers):
     part.rename(path)
 
 
-def write(folder, layers=22):
+def write(folder, layers=LAYERS):
     """The folder, and the GGUF files by their types, written where they do not exist."""
     decoder.fetch()
-    made = folder / "random-llama-1b"
-    files = {file_type: folder / f"random-llama-1b.{file_type}.gguf" for file_type in FILE_TYPES}
+    name = "random-llama-1b" if layers == LAYERS else f"random-llama-{layers}-layers"
+    made = folder / name
+    files = {file_type: folder / f"{name}.{file_type}.gguf" for file_type in FILE_TYPES}
     if not (made / "config.json").is_file():
         shutil.rmtree(made, ignore_errors=True)
         write_folder(made, layers)
@@ -151,7 +152,7 @@ def write(folder, layers=22):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=22)
+    parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--out", type=Path, default=common.ROOT / "models")
     options = parser.parse_args()
     folder, files = write(options.out, options.layers)
