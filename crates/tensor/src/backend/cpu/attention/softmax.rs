@@ -103,24 +103,29 @@ impl Softmax<'_> {
         // SAFETY: each of the rows has `padded` values, a whole number of vectors, as asserted; the CPU supports `L`.
         unsafe {
             let (last, zero, lowest) = (padded - LANES, L::splat(0.0), L::splat(f32::NEG_INFINITY));
-            let mut maxima = [lowest; GROUP_ROWS];
-            for row in 0..ROWS {
+            let (mut maxima, mut row) = ([lowest; GROUP_ROWS], 0);
+            while row < ROWS {
                 let row_ptr = first.wrapping_add(row * row_stride);
                 for_each_vector!(last, at, { maxima[row] = maxima[row].max(L::load(row_ptr.wrapping_add(at))) });
                 let last_scores = L::load(row_ptr.wrapping_add(last));
                 maxima[row] = maxima[row].max(in_row.select_negative(last_scores, lowest));
+                row += 1;
             }
             let shifts = L::reduce_maxima(maxima).map(|max_score| -max_score * scale);
             for_each_vector!(last, at, {
-                for row in 0..ROWS {
+                row = 0;
+                while row < ROWS {
                     let score = first.wrapping_add(row * row_stride + at);
                     exp(L::load(score).mul_add(L::splat(scale), L::splat(shifts[row]))).store(score);
+                    row += 1;
                 }
             });
-            for row in 0..ROWS {
+            row = 0;
+            while row < ROWS {
                 let score = first.wrapping_add(row * row_stride + last);
                 let exponential = exp(L::load(score).mul_add(L::splat(scale), L::splat(shifts[row])));
                 in_row.select_negative(exponential, zero).store(score);
+                row += 1;
             }
             if let Some(mask) = mask {
                 // Masked positions hold tiny values, which must be 0.
