@@ -186,8 +186,8 @@ fn assert_interrupted_equals_uninterrupted(precision: Precision) {
     }
 }
 
-/// The loss of the first and the last epoch is that of a run in `f32` but for rounding, and the published weights are others. Between them
-/// the loss falls so steeply that rounding shifts it more.
+/// In the first and the last epoch the losses of both runs differ only by rounding; in the epochs between, the loss falls so steeply that
+/// rounding shifts it more. The published weights differ.
 #[test]
 fn a_run_in_int8_is_close_to_one_in_f32() {
     for task in espalier_testing::tasks::all_tasks() {

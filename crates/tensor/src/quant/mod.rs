@@ -187,7 +187,7 @@ impl QuantFormat {
     }
 
     /// Where the bits of code `k` of column 0 lie in a strip's block, the lowest first; those of the next column are
-    /// [`QuantFormat::column_bits`] further. The bits of 5- and 6-bit codes above the fourth lie behind all nibbles of the block.
+    /// [`QuantFormat::column_stride_bits`] further. The bits of 5- and 6-bit codes above the fourth lie behind all nibbles of the block.
     pub const fn code_bit_fields(self, k: usize) -> [BitField; 2] {
         let (start_bit, high_bits) = (8 * self.scales_bytes(), self.high_bits());
         let bits = self.code_bits() - high_bits;
@@ -209,8 +209,8 @@ impl QuantFormat {
         [BitField { offset, bits }, BitField { offset: high_offset, bits: high_bits }]
     }
 
-    /// Distance of the fields of neighbouring columns.
-    pub const fn column_bits(self) -> usize {
+    /// Bits between the fields of neighbouring columns.
+    pub const fn column_stride_bits(self) -> usize {
         match self {
             Self::F16 => 16,
             _ => 32,

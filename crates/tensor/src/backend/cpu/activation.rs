@@ -105,8 +105,8 @@ impl ActivationFn for PolynomialGelu {
 /// Beyond it Φ is taken to be 0 or 1.
 const GELU_POLYNOMIAL_LIMIT: f32 = 4.5;
 
-/// Coefficients of q in Φ(x) = ½ + x·q(x²), the lowest power first: fitted to x·Φ(x) (least squares, reweighted to minimax) with
-/// Φ(±4.5) = ½ ± ½.
+/// Coefficients of q in Φ(x) = ½ + x·q(x²), the lowest power first. The fit is a minimax approximation of x·Φ(x), by reweighted least
+/// squares, with Φ(±4.5) fixed at 1 and 0.
 const GELU_POLYNOMIAL: [f32; 10] = [
     0.398_827_52,
     -0.066_217_19,

@@ -144,7 +144,7 @@ impl QuantizedWeight {
         let read_scales = |start_index: usize, count: usize| {
             std::array::from_fn(|index| if index < count { read_scale(start_index + index) } else { 0.0 })
         };
-        let column_start = column * format.column_bits();
+        let column_start = column * format.column_stride_bits();
         let read_bits = |BitField { offset, bits }: BitField| {
             let bit = column_start + offset;
             u16::from(bytes[bit / 8]) >> (bit % 8) & ((1 << bits) - 1)
@@ -186,7 +186,7 @@ fn write_block(
             _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
         }
     }
-    let column_start = column * format.column_bits();
+    let column_start = column * format.column_stride_bits();
     for (code, [low, high]) in block.codes.iter().zip(bit_fields) {
         let bit = column_start + low.offset;
         match low.bits {
