@@ -65,17 +65,20 @@ def machine():
 def tables(text):
     """The Markdown tables of an output: columns, and rows of cells."""
     found, lines = [], [line.strip() for line in text.splitlines()]
-    for line, before in zip(lines, ["", *lines]):
-        if not line.startswith("|"):
+    for line, after in zip(lines, [*lines[1:], ""]):
+        if not line.startswith("|") or is_delimiter(line):
             continue
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if set(line) <= set("|-: "):
-            continue
-        if before.startswith("|"):
-            found[-1]["rows"].append(cells)
-        else:
+        if is_delimiter(after):
             found.append({"columns": cells, "rows": []})
+        elif found:
+            found[-1]["rows"].append(cells)
     return found
+
+
+def is_delimiter(line):
+    """Whether it is the second line of a table."""
+    return line.startswith("|") and set(line) <= set("|-: ")
 
 
 def measure(name, command, source):

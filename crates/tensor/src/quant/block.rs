@@ -19,27 +19,21 @@ pub struct QuantBlock {
 }
 
 impl QuantBlock {
-    /// Quantizes one block of 32 weights. `superblock_values` are the values of its superblock, or of the block alone in formats without
-    /// superblocks; missing values are 0. `index` is the position of the block in the superblock.
+    /// Quantizes one block of at most 32 weights; missing ones are 0.
     ///
     /// # Panics
-    /// If the format is a k-quant: they are read from files, and never made.
-    pub fn quantize(format: QuantFormat, superblock_values: &[f32], index: usize) -> Self {
-        let input_values = superblock_values.chunks(BLOCK_SIZE).nth(index).unwrap_or_default();
+    /// If the format has superblocks: k-quants are only read from files, and [`QuantFormat::Q7Group64`] is made from whole weights.
+    pub fn quantize(format: QuantFormat, input_values: &[f32]) -> Self {
         let mut values = [0.0; BLOCK_SIZE];
         values[..input_values.len()].copy_from_slice(input_values);
         match format {
             QuantFormat::F16 => Self::unscaled(values.map(|value| f16::from_f32(value).to_bits())),
             QuantFormat::Bf16 => Self::unscaled(values.map(|value| bf16::from_f32(value).to_bits())),
-            QuantFormat::Q8_0 | QuantFormat::Q7Group64 => {
-                let (max_code, zero_point) = if format == QuantFormat::Q8_0 { (127.0, 128) } else { (64.0, 64) };
-                let scale = superblock_values.iter().fold(0f32, |max_abs, value| max_abs.max(value.abs())) / max_code;
+            QuantFormat::Q8_0 => {
+                let scale = values.iter().fold(0f32, |max_abs, value| max_abs.max(value.abs())) / 127.0;
                 let reciprocal = reciprocal_or_zero(scale);
-                let codes = values.map(|value| (round_half_away(value * reciprocal) + zero_point) as u16);
-                match format {
-                    QuantFormat::Q8_0 => Self::with_scale(round_to_f16(scale), 0.0, codes),
-                    _ => Self { superblock_scales: [round_to_f16(scale), 1.0], ..Self::unscaled(codes) },
-                }
+                let codes = values.map(|value| (round_half_away(value * reciprocal) + 128) as u16);
+                Self::with_scale(round_to_f16(scale), 0.0, codes)
             }
             QuantFormat::Q4_0 => {
                 // The value of the largest magnitude becomes −8 exactly.
@@ -66,7 +60,9 @@ impl QuantBlock {
                 }
                 block
             }
-            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K => unreachable!("k-quants are not made from values"),
+            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K | QuantFormat::Q7Group64 => {
+                unreachable!("formats with superblocks are not made from blocks")
+            }
         }
     }
 
@@ -263,7 +259,6 @@ mod tests {
             (QuantFormat::F16, 0.0005),
             (QuantFormat::Bf16, 0.004),
             (QuantFormat::Q8_0, 0.0045),
-            (QuantFormat::Q7Group64, 0.0084),
             (QuantFormat::Q4_0, 0.126),
         ];
         let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::Q5_1, 0.034), (QuantFormat::AffineQ8, 0.0045)];
@@ -271,24 +266,11 @@ mod tests {
             for seed in 0..50 {
                 let values = test_values(seed);
                 let max_abs = values.iter().fold(0f32, |most, number| most.max(number.abs()));
-                let dequantized = QuantBlock::quantize(format, &values, 0).dequantize(format);
+                let dequantized = QuantBlock::quantize(format, &values).dequantize(format);
                 let errors = values.iter().zip(dequantized).map(|(number, dequantized)| (number - dequantized).abs());
                 let error = errors.fold(0f32, f32::max);
                 assert!(error <= bound * max_abs, "{format:?}: {error} of {max_abs}");
             }
-        }
-    }
-
-    #[test]
-    fn the_blocks_of_a_group_share_the_scale_of_its_largest_value() {
-        let values: Vec<f32> = [test_values(1), test_values(2).iter().map(|value| 4.0 * value).collect()].concat();
-        let blocks = [0, 1].map(|index| QuantBlock::quantize(QuantFormat::Q7Group64, &values, index));
-        let max_abs = values.iter().fold(0f32, |most, number| most.max(number.abs()));
-        assert_eq!(blocks.map(|block| block.superblock_scales[0]), [round_to_f16(max_abs / 64.0); 2]);
-        for (block, values) in blocks.iter().zip(values.chunks_exact(BLOCK_SIZE)) {
-            let dequantized = block.dequantize(QuantFormat::Q7Group64);
-            let error = |(number, dequantized): (&f32, f32)| (number - dequantized).abs();
-            assert!(values.iter().zip(dequantized).map(error).fold(0.0, f32::max) <= 0.0084 * max_abs);
         }
     }
 
@@ -303,13 +285,13 @@ mod tests {
 
     #[test]
     fn blocks_of_one_value_and_of_zeros_are_exact() {
-        let made_from_values = QuantFormat::ALL.into_iter().filter(|format| !format.is_k_quant());
+        let made_from_values = QuantFormat::ALL.into_iter().filter(|format| format.blocks_per_superblock() == 1);
         for format in made_from_values {
-            assert_eq!(QuantBlock::quantize(format, &[], 0).dequantize(format), [0.0; BLOCK_SIZE]);
-            assert_eq!(QuantBlock::quantize(format, &[0.0; BLOCK_SIZE], 0).dequantize(format), [0.0; BLOCK_SIZE]);
+            assert_eq!(QuantBlock::quantize(format, &[]).dequantize(format), [0.0; BLOCK_SIZE]);
+            assert_eq!(QuantBlock::quantize(format, &[0.0; BLOCK_SIZE]).dequantize(format), [0.0; BLOCK_SIZE]);
             let mut expected = [0.0; BLOCK_SIZE];
             expected[0] = -2.0;
-            let dequantized = QuantBlock::quantize(format, &[-2.0], 0).dequantize(format);
+            let dequantized = QuantBlock::quantize(format, &[-2.0]).dequantize(format);
             assert!(
                 dequantized.iter().zip(expected).all(|(dequantized, number)| (dequantized - number).abs() < 1e-3),
                 "{dequantized:?}"

@@ -8,7 +8,7 @@ use super::quant::{ColumnSlice, QuantizedActivations, QuantizedWeight};
 use super::threads::with_current_pool;
 use crate::backend::{Backend, Buffer, FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind, WeightOps};
 use crate::error::Result;
-use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, StoredWeight};
+use crate::quant::StoredWeight;
 use crate::{ActivationQuantization, LoraPrecision, Tensor};
 use std::sync::Arc;
 
@@ -76,7 +76,17 @@ impl CpuBackend {
         }
         match linear.weight.as_quantized() {
             Some(weight) if weight.format().supports_integer_dot() => Some(weight),
-            _ => linear.int8_copy.as_ref()?.get_or_init(|| Buffer::new(quantize_to_int8(linear))).as_quantized(),
+            _ => linear.int8_copy.as_ref()?.get_or_init(|| Buffer::new(self.int8_copy(linear))).as_quantized(),
+        }
+    }
+
+    fn int8_copy(&self, linear: &FrozenLinear) -> QuantizedWeight {
+        match linear.weight.as_quantized() {
+            Some(weight) => weight.int8_copy(self.isa),
+            None => {
+                let shape = [linear.out_features, linear.in_features];
+                QuantizedWeight::int8_copy_of_panels(self.isa, linear.weight.as_matrix(), shape)
+            }
         }
     }
 
@@ -102,26 +112,6 @@ fn multiply_columns(rows: usize, weight: &QuantizedWeight, multiply: impl Fn(&mu
         None => multiply(&mut out),
     });
     buffer_from_matrix_buf(buf)
-}
-
-/// Quantizes a map's weight for products with int8 activations.
-fn quantize_to_int8(linear: &FrozenLinear) -> QuantizedWeight {
-    const FORMAT: QuantFormat = QuantFormat::Q7Group64;
-    let block_count = linear.in_features.div_ceil(BLOCK_SIZE);
-    let read_block = |row: usize, index: usize| -> [f32; BLOCK_SIZE] {
-        match linear.weight.as_quantized() {
-            Some(weight) => weight.read_block(row, index).dequantize(weight.format()),
-            None => packing::unpack_row_block(linear.weight.as_matrix(), row, index * BLOCK_SIZE),
-        }
-    };
-    QuantizedWeight::from_blocks(FORMAT, [linear.out_features, linear.in_features], |row, index| {
-        let first_index = index - index % FORMAT.blocks_per_superblock();
-        let mut superblock_values = [[0.0; BLOCK_SIZE]; FORMAT.blocks_per_superblock()];
-        for (values, index) in superblock_values.iter_mut().zip(first_index..block_count) {
-            *values = read_block(row, index);
-        }
-        QuantBlock::quantize(FORMAT, superblock_values.as_flattened(), index - first_index)
-    })
 }
 
 /// Copies one row of an embedding table, dequantized.

@@ -54,15 +54,8 @@ pub fn multiply<F: QuantCodec>(
                 let k = (BLOCKS_PER_PASS * BLOCK_SIZE).min(input - first_k);
                 let dequantized_blocks =
                     &mut dequantized.as_mut_slice()[..k.div_ceil(BLOCK_SIZE) * DEQUANTIZED_BLOCK_LEN];
-                isa.run(DequantizeBlocks::<F> {
-                    weights,
-                    first_strip: column / STRIP_COLUMNS,
-                    first_block: first_k / BLOCK_SIZE,
-                    prefetch_distance: BLOCKS_PER_PASS * F::FORMAT.strip_block_bytes(),
-                    layout: BlockLayout::InputByOutput,
-                    out: dequantized_blocks,
-                    codec: PhantomData,
-                });
+                let strip = column / STRIP_COLUMNS;
+                dequantize_strip_blocks::<F>(isa, weights, strip, first_k / BLOCK_SIZE, dequantized_blocks);
                 let lhs = Lhs::row_major(&lhs[row * input + first_k..], input);
                 let rhs = Rhs { values: dequantized_blocks, panel_stride: STRIP_COLUMNS / 2, k_stride: STRIP_COLUMNS };
                 let out = &mut sums.as_mut_slice()[..rows * STRIP_COLUMNS];
@@ -151,6 +144,26 @@ enum BlockLayout {
     InputByOutput,
     /// `(32 columns, k)`, for `dY·W`. The blocks have the same index in consecutive strips.
     OutputByInput,
+}
+
+/// Dequantizes blocks of a strip to `(k, 32 columns)`; `out` has the length of as many whole blocks.
+pub fn dequantize_strip_blocks<F: QuantCodec>(
+    isa: Isa,
+    weights: &QuantizedWeight,
+    strip: usize,
+    first_block: usize,
+    out: &mut [f32],
+) {
+    let prefetch_distance = out.len() / DEQUANTIZED_BLOCK_LEN * F::FORMAT.strip_block_bytes();
+    isa.run(DequantizeBlocks::<F> {
+        weights,
+        first_strip: strip,
+        first_block,
+        prefetch_distance,
+        layout: BlockLayout::InputByOutput,
+        out,
+        codec: PhantomData,
+    });
 }
 
 /// Dequantizes blocks to consecutive [`DEQUANTIZED_BLOCK_LEN`] values each.

@@ -11,6 +11,7 @@ mod codec;
 mod column_slice;
 mod dequant_gemm;
 mod gemv;
+mod int8_copy;
 mod int8_gemm;
 mod int8_tile;
 mod integer_dot;
@@ -128,6 +129,11 @@ impl QuantizedWeight {
             QuantFormat::Q7Group64 => run_int8_gemm!(Q7Group64),
             QuantFormat::F16 | QuantFormat::Bf16 => unreachable!("the format has no integer kernel"),
         }
+    }
+
+    /// Dequantizes blocks of a strip to `(k, 32 columns)`. `out` has the length of as many whole blocks.
+    fn dequantize_strip_blocks(&self, isa: Isa, strip: usize, first_block: usize, out: &mut [f32]) {
+        dispatch_format!(self.format(), F, dequant_gemm::dequantize_strip_blocks::<F>(isa, self, strip, first_block, out));
     }
 
     /// `out = init + dY·W` with `gradient` `(rows, output)` and `out` `(rows, input)`. A bias is not allowed.

@@ -16,8 +16,12 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
 
 /// Weights of every format; those of k-quants are random bytes.
 pub fn test_weights(format: QuantFormat, [output, input]: [usize; 2]) -> QuantizedWeight {
+    let values = normal(output * input, 1);
+    if format == QuantFormat::Q7Group64 {
+        return QuantizedWeight::quantize(QuantFormat::F16, &values, output, input).int8_copy(Isa::detect());
+    }
     if !format.is_k_quant() {
-        return QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
+        return QuantizedWeight::quantize(format, &values, output, input);
     }
     let input = input.next_multiple_of(format.file_block_size());
     let bytes: Vec<u8> = (0..output).flat_map(|row| gguf_row(format, input, row)).collect();

@@ -26,31 +26,38 @@ impl QuantizedWeight {
         [output, input]: [usize; 2],
         block: impl Fn(usize, usize) -> QuantBlock + Sync,
     ) -> Self {
-        let blocks = input.div_ceil(BLOCK_SIZE);
-        let strip_bytes = format.strip_bytes(blocks);
-        let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
-        let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
-        let bit_fields = std::array::from_fn(|k| format.code_bit_fields(k));
-        let mut weight = Self { format, out_features: output, in_features: input, bit_fields, storage };
-        par_for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), |strip, bytes| {
+        let bit_fields = code_bit_fields(format);
+        Self::from_strips(format, [output, input], |strip, bytes| {
             // Row by row, because a row is contiguous where it comes from.
             for (column, row) in (strip * STRIP_COLUMNS..output).take(STRIP_COLUMNS).enumerate() {
-                (0..blocks).for_each(|index| {
+                (0..input.div_ceil(BLOCK_SIZE)).for_each(|index| {
                     write_block(bytes, format, &bit_fields, [index, column], &block(row, index));
                 });
             }
-        });
+        })
+    }
+
+    /// Builds the weight `(output, input)` strip by strip, in parallel. `fill_strip` gets the index of a strip and its bytes, which are 0.
+    pub(super) fn from_strips(
+        format: QuantFormat,
+        [output, input]: [usize; 2],
+        fill_strip: impl Fn(usize, &mut [u8]) + Sync,
+    ) -> Self {
+        let strip_bytes = format.strip_bytes(input.div_ceil(BLOCK_SIZE));
+        let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes;
+        let storage = ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>()));
+        let bit_fields = code_bit_fields(format);
+        let mut weight = Self { format, out_features: output, in_features: input, bit_fields, storage };
+        par_for_each_chunk(&mut weight.as_bytes_mut()[..bytes], strip_bytes.max(1), fill_strip);
         weight
     }
 
-    /// Quantizes the rows of a matrix.
+    /// Quantizes the rows of a matrix, to a format that [`QuantBlock::quantize`] makes.
     pub fn quantize(format: QuantFormat, weight: &[f32], output: usize, input: usize) -> Self {
         assert_eq!(weight.len(), output * input, "the weight has all its rows");
         Self::from_blocks(format, [output, input], |row, index| {
-            let values = &weight[row * input..(row + 1) * input];
-            let (superblock, blocks) = (index / format.blocks_per_superblock(), format.blocks_per_superblock());
-            let values = values.chunks(format.file_block_size()).nth(superblock).unwrap_or_default();
-            QuantBlock::quantize(format, values, index % blocks)
+            let values = &weight[row * input..(row + 1) * input][index * BLOCK_SIZE..];
+            QuantBlock::quantize(format, &values[..values.len().min(BLOCK_SIZE)])
         })
     }
 
@@ -157,6 +164,10 @@ impl QuantizedWeight {
         let codes = self.bit_fields.map(read_code);
         QuantBlock { superblock_scales, scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
     }
+}
+
+fn code_bit_fields(format: QuantFormat) -> CodeBitFields {
+    std::array::from_fn(|k| format.code_bit_fields(k))
 }
 
 /// Writes the block of this index and column of a strip, and with the first block of a superblock its scales.
