@@ -42,33 +42,21 @@ impl QuantBlock {
                 let code = |value: f32| ((value * reciprocal_or_zero(scale) + 8.5) as u16).min(15);
                 Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
             }
-            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::AffineQ8 => {
-                let (values_per_scale, max_code) = (format.values_per_scale(), (1u16 << format.code_bits()) - 1);
-                let mut block = Self::with_scale(0.0, 0.0, [0; BLOCK_SIZE]);
-                for (index, values) in values.chunks_exact(values_per_scale).enumerate() {
-                    let min_value = values.iter().copied().fold(f32::INFINITY, f32::min);
-                    let max_value = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let scale = (max_value - min_value) / f32::from(max_code);
-                    let code =
-                        |value: &f32| (((value - min_value) * reciprocal_or_zero(scale) + 0.5) as u16).min(max_code);
-                    let codes = &mut block.codes[index * values_per_scale..][..values_per_scale];
-                    codes.iter_mut().zip(values).for_each(|(to, value)| *to = code(value));
-                    let round_scale = |number| {
-                        if format == QuantFormat::AffineQ8 { truncate_mantissa(number) } else { round_to_f16(number) }
-                    };
-                    (block.scales[index], block.minima[index]) = (round_scale(scale), round_scale(min_value));
-                }
-                block
+            QuantFormat::Q4_1 | QuantFormat::Q5_1 => {
+                let max_code = (1u16 << format.code_bits()) - 1;
+                let min_value = values.iter().copied().fold(f32::INFINITY, f32::min);
+                let max_value = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let scale = (max_value - min_value) / f32::from(max_code);
+                let code = |value| (((value - min_value) * reciprocal_or_zero(scale) + 0.5) as u16).min(max_code);
+                Self::with_scale(round_to_f16(scale), round_to_f16(min_value), values.map(code))
             }
-            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K | QuantFormat::Q7Group64 => {
-                unreachable!("formats with superblocks are not made from blocks")
-            }
+            _ => unreachable!("formats with superblocks are not made from blocks"),
         }
     }
 
     /// Parses a block of 32 weights of [`QuantFormat::file_block_bytes`] bytes, at an index in its superblock. The layouts are those
-    /// of ggml (`ggml-common.h`), or 32 16-bit values, little-endian. Of those that GGUF does not have, [`QuantFormat::AffineQ8`]
-    /// stores scales, minima and codes in this order, and [`QuantFormat::Q7Group64`] a scale and 64 codes.
+    /// of ggml (`ggml-common.h`), or 32 16-bit values, little-endian. [`QuantFormat::Q7Group64`], which GGUF does not have, stores a scale
+    /// and 64 codes.
     #[inline]
     pub fn parse(format: QuantFormat, bytes: &[u8], index: usize) -> Self {
         let read_u16 = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
@@ -79,8 +67,7 @@ impl QuantBlock {
                 false => u16::from(bytes[at - BLOCK_SIZE / 2] >> 4),
             })
         };
-        let read_f16 = |at: usize| f16::from_bits(read_u16(at)).to_f32();
-        let read_f32 = |at: usize| f32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]));
+        let read_f16 = |at: usize| read_f16(bytes, 2 * at);
         match format {
             QuantFormat::F16 | QuantFormat::Bf16 => Self::unscaled(std::array::from_fn(read_u16)),
             // Flipping the sign bit adds 128.
@@ -95,17 +82,43 @@ impl QuantBlock {
                 let codes = std::array::from_fn(|at| nibbles[at] | fifth_bit(at));
                 Self::with_scale(read_f16(0), read_f16(1), codes)
             }
+            QuantFormat::Q2K => Self::parse_q2_k(bytes, index),
+            QuantFormat::Q3K => Self::parse_q3_k(bytes, index),
             QuantFormat::Q4K | QuantFormat::Q5K => Self::parse_affine_k_quant(format, bytes, index),
             QuantFormat::Q6K => Self::parse_q6_k(bytes, index),
             QuantFormat::Q7Group64 => {
                 let codes = std::array::from_fn(|at| u16::from(bytes[2 + index * BLOCK_SIZE + at]));
                 Self { superblock_scales: [read_f16(0), 1.0], ..Self::unscaled(codes) }
             }
-            QuantFormat::AffineQ8 => {
-                let codes = std::array::from_fn(|at| u16::from(bytes[16 + at]));
-                let (scales, minima) = ([read_f32(0), read_f32(1)], [read_f32(2), read_f32(3)]);
-                Self { superblock_scales: [1.0; 2], scales, minima, codes }
-            }
+        }
+    }
+
+    /// Layout: 16 bytes of a 4-bit scale and a 4-bit minimum each, 64 bytes of bit pairs, d, e.
+    fn parse_q2_k(bytes: &[u8], index: usize) -> Self {
+        let packed_scales = [bytes[2 * index], bytes[2 * index + 1]];
+        Self {
+            superblock_scales: [read_f16(bytes, 80), -read_f16(bytes, 82)],
+            scales: packed_scales.map(|packed| f32::from(packed & 15)),
+            minima: packed_scales.map(|packed| f32::from(packed >> 4)),
+            codes: std::array::from_fn(|at| u16::from(bit_pair(&bytes[16..80], index, at))),
+        }
+    }
+
+    /// Layout: 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of scales of 6 bits with an offset of 32, d. Bit i of each byte of
+    /// third bits belongs to the i-th 32 weights.
+    fn parse_q3_k(bytes: &[u8], index: usize) -> Self {
+        let packed_scales = &bytes[96..108];
+        let scale = |span: usize| {
+            let low = if span < 8 { packed_scales[span] & 15 } else { packed_scales[span - 8] >> 4 };
+            let high = packed_scales[8 + span % 4] >> (2 * (span / 4)) & 3;
+            f32::from(low | high << 4) - 32.0
+        };
+        let code = |at: usize| bit_pair(&bytes[32..96], index, at) | (bytes[at] >> index & 1) << 2;
+        Self {
+            superblock_scales: [read_f16(bytes, 108), 1.0],
+            scales: [scale(2 * index), scale(2 * index + 1)],
+            minima: [0.0; 2],
+            codes: std::array::from_fn(|at| u16::from(code(at))),
         }
     }
 
@@ -126,9 +139,8 @@ impl QuantBlock {
             let high = if format == QuantFormat::Q5K { bytes[16 + at] >> index & 1 } else { 0 };
             u16::from(nibble | high << 4)
         };
-        let read_f16 = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         Self {
-            superblock_scales: [read_f16(0), -read_f16(2)],
+            superblock_scales: [read_f16(bytes, 0), -read_f16(bytes, 2)],
             ..Self::with_scale(f32::from(scale), f32::from(minimum), std::array::from_fn(code))
         }
     }
@@ -143,7 +155,7 @@ impl QuantBlock {
         };
         let scale = |span: usize| f32::from(bytes[192 + 2 * index + span].cast_signed());
         Self {
-            superblock_scales: [f16::from_le_bytes([bytes[208], bytes[209]]).to_f32(), 1.0],
+            superblock_scales: [read_f16(bytes, 208), 1.0],
             scales: [scale(0), scale(1)],
             minima: [0.0; 2],
             codes: std::array::from_fn(code),
@@ -161,14 +173,15 @@ impl QuantBlock {
             QuantFormat::Q8_0 => self.codes.map(|code| (f32::from(code) - 128.0) * scale),
             QuantFormat::Q7Group64 => self.codes.map(|code| (f32::from(code) - 64.0) * self.superblock_scales[0]),
             QuantFormat::Q4_0 => self.codes.map(|code| (f32::from(code) - 8.0) * scale),
-            QuantFormat::Q6K => {
-                std::array::from_fn(|at| (f32::from(self.codes[at]) - 32.0) * scales[at / format.values_per_scale()])
+            QuantFormat::Q3K | QuantFormat::Q6K => {
+                let zero_point = if format == QuantFormat::Q3K { 4.0 } else { 32.0 };
+                std::array::from_fn(|at| (f32::from(self.codes[at]) - zero_point) * scales[at / format.values_per_scale()])
             }
             // The products are exact: they have at most 24 bits. So the sum is rounded once, fused or not.
             QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => {
                 self.codes.map(|code| f32::from(code) * scale + minimum)
             }
-            QuantFormat::AffineQ8 => std::array::from_fn(|at| {
+            QuantFormat::Q2K => std::array::from_fn(|at| {
                 let span = at / format.values_per_scale();
                 f32::from(self.codes[at]) * scales[span] + minima[span]
             }),
@@ -201,9 +214,13 @@ fn round_to_f16(value: f32) -> f32 {
     f16::from_f32(value).to_f32()
 }
 
-/// Truncates to sixteen significant bits, so that products with 8-bit codes are exact.
-fn truncate_mantissa(value: f32) -> f32 {
-    f32::from_bits(value.to_bits() & !0xff)
+fn read_f16(bytes: &[u8], offset: usize) -> f32 {
+    f16::from_le_bytes([bytes[offset], bytes[offset + 1]]).to_f32()
+}
+
+/// The bit pair of a weight of the `index`-th 32. Each 32 bytes hold 128 weights: the lowest pairs of all bytes first.
+fn bit_pair(bytes: &[u8], index: usize, at: usize) -> u8 {
+    bytes[index / 4 * 32 + at] >> (2 * (index % 4)) & 3
 }
 
 /// Rounds to the nearest integer, halves away from zero, as `f32::round`, which is a call for each value where the compiler may not assume
@@ -261,7 +278,7 @@ mod tests {
             (QuantFormat::Q8_0, 0.0045),
             (QuantFormat::Q4_0, 0.126),
         ];
-        let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::Q5_1, 0.034), (QuantFormat::AffineQ8, 0.0045)];
+        let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::Q5_1, 0.034)];
         for (format, bound) in bounds.into_iter().chain(with_minima) {
             for seed in 0..50 {
                 let values = test_values(seed);

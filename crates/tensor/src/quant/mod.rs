@@ -14,7 +14,7 @@ mod block;
 pub const BLOCK_SIZE: usize = 32;
 /// Columns of a strip.
 pub const STRIP_COLUMNS: usize = 32;
-/// Quantization format of a weight. The names are GGUF's except for the last two.
+/// Quantization format of a weight. The names are GGUF's except for the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantFormat {
     /// IEEE half: 2 bytes per weight.
@@ -29,32 +29,34 @@ pub enum QuantFormat {
     Q4_1,
     /// s·q + m with q from 0 to 31: 24 bytes per 32 weights. Also stores Q5_0 without loss.
     Q5_1,
+    /// d·s·q − e·m with q from 0 to 3, s and m of 8 bits per 16 weights, d and e as halves per 256: 100 bytes per 256 weights.
+    Q2K,
+    /// d·s·(q − 4) with q from 0 to 7, s of 8 bits per 16 weights, d as a half per 256: 114 bytes per 256 weights.
+    Q3K,
     /// d·s·q − e·m with q from 0 to 15, s and m of 8 bits per 32 weights, d and e as halves per 256: 148 bytes per 256 weights.
     Q4K,
     /// As Q4_K with q from 0 to 31: 180 bytes per 256 weights.
     Q5K,
-    /// d·s·(q − 32) with q from 0 to 63, s of 8 bits per 16 weights, d as a half per 256: 210 bytes per 256 weights. Also stores
-    /// Q3_K without loss.
+    /// d·s·(q − 32) with q from 0 to 63, s of 8 bits per 16 weights, d as a half per 256: 210 bytes per 256 weights.
     Q6K,
-    /// s·q + m with q from 0 to 255, s and m as `f32` per 16 weights: 48 bytes per 32 weights. Stores Q2_K without loss.
-    AffineQ8,
     /// s·(q − 64) with q from 0 to 128: 66 bytes per 64 weights. int8 activations multiply a copy in this format of weights of 16 and 32
     /// bits. Fewer scales make the product faster, and an eighth bit gains more accuracy in activations than in weights.
     Q7Group64,
 }
 
 impl QuantFormat {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::F16,
         Self::Bf16,
         Self::Q8_0,
         Self::Q4_0,
         Self::Q4_1,
         Self::Q5_1,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
-        Self::AffineQ8,
         Self::Q7Group64,
     ];
 
@@ -65,19 +67,19 @@ impl QuantFormat {
 
     /// Whether it is one of GGUF's formats with superblocks.
     pub const fn is_k_quant(self) -> bool {
-        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K)
+        matches!(self, Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K)
     }
 
     /// Largest magnitude of the activations' codes in an integer product: the sum of two products has to fit into 16 bits,
     /// as AVX2 adds them (255 · 63 · 2, or 128 · 127 · 2), and that of four products of codes of up to six bits (63 · 127 · 4).
     pub const fn max_activation_code(self) -> u8 {
-        if matches!(self, Self::Q8_0 | Self::AffineQ8) { 63 } else { 127 }
+        if matches!(self, Self::Q8_0) { 63 } else { 127 }
     }
 
     /// Weights of a row that share a scale.
     pub const fn values_per_scale(self) -> usize {
         match self {
-            Self::Q6K | Self::AffineQ8 => BLOCK_SIZE / 2,
+            Self::Q2K | Self::Q3K | Self::Q6K => BLOCK_SIZE / 2,
             Self::Q7Group64 => 2 * BLOCK_SIZE,
             _ => BLOCK_SIZE,
         }
@@ -91,7 +93,10 @@ impl QuantFormat {
     /// Bytes of a block of the file layout.
     pub const fn file_block_bytes(self) -> usize {
         match self {
-            // Twelve bytes hold eight scales and eight minima of six bits.
+            // Sixteen bytes hold as many scales and minima of four bits.
+            Self::Q2K => 4 + 16 + 64,
+            // Twelve bytes hold sixteen scales of six bits, or eight scales and eight minima.
+            Self::Q3K => 2 + 12 + 64 + 32,
             Self::Q4K => 4 + 12 + 128,
             Self::Q5K => 4 + 12 + 128 + 32,
             _ => self.strip_superblock_bytes() / STRIP_COLUMNS,
@@ -101,8 +106,7 @@ impl QuantFormat {
     /// Bytes of a scale or a minimum of a block.
     pub const fn scale_bytes(self) -> usize {
         match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => 1,
-            Self::AffineQ8 => 4,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 1,
             _ => 2,
         }
     }
@@ -113,8 +117,8 @@ impl QuantFormat {
             Self::F16 | Self::Bf16 | Self::Q7Group64 => [0, 0],
             Self::Q8_0 | Self::Q4_0 => [1, 0],
             Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => [1, 1],
-            Self::Q6K => [2, 0],
-            Self::AffineQ8 => [2, 2],
+            Self::Q3K | Self::Q6K => [2, 0],
+            Self::Q2K => [2, 2],
         }
     }
 
@@ -122,8 +126,8 @@ impl QuantFormat {
     /// one for the minima. Each is an IEEE half.
     pub const fn superblock_scale_count(self) -> usize {
         match self {
-            Self::Q4K | Self::Q5K => 2,
-            Self::Q6K | Self::Q7Group64 => 1,
+            Self::Q2K | Self::Q4K | Self::Q5K => 2,
+            Self::Q3K | Self::Q6K | Self::Q7Group64 => 1,
             _ => 0,
         }
     }
@@ -131,7 +135,7 @@ impl QuantFormat {
     /// Blocks that share superblock scales; 1 in formats without superblocks.
     pub const fn blocks_per_superblock(self) -> usize {
         match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => 8,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 8,
             Self::Q7Group64 => 2,
             _ => 1,
         }
@@ -186,27 +190,20 @@ impl QuantFormat {
         self.scale_bytes() * (index * STRIP_COLUMNS + column)
     }
 
-    /// Where the bits of code `k` of column 0 lie in a strip's block, the lowest first; those of the next column are
-    /// [`QuantFormat::column_stride_bits`] further. The bits of 5- and 6-bit codes above the fourth lie behind all nibbles of the block.
+    /// Where the bits of code `k` of column 0 lie in a strip's block: the low, and the high ones. Those of the next column are
+    /// [`QuantFormat::column_stride_bits`] further.
     pub const fn code_bit_fields(self, k: usize) -> [BitField; 2] {
-        let (start_bit, high_bits) = (8 * self.scales_bytes(), self.high_bits());
-        let bits = self.code_bits() - high_bits;
-        let values_per_word = 32 / bits;
-        let index_in_word = if bits == 4 { nibble_index(k % 8) } else { k % values_per_word };
-        let offset = match self {
-            Self::F16 => 16 * k * STRIP_COLUMNS,
-            _ => start_bit + 32 * (k / values_per_word * STRIP_COLUMNS) + bits * index_in_word,
+        let (start, low_bits) = (8 * self.scales_bytes(), self.low_bits());
+        let low = match self {
+            Self::F16 => BitField { offset: 16 * k * STRIP_COLUMNS, bits: 16 },
+            Self::Bf16 => BitField { offset: 32 * (k / 2 * STRIP_COLUMNS) + 16 * (k % 2), bits: 16 },
+            _ => BitField { offset: start + bit_plane_offset(k, low_bits), bits: low_bits },
         };
-        let high_offset = match high_bits {
+        let high_offset = match self.high_bits() {
             0 => 0,
-            // Each byte of a word holds the bits of one step of four, as the bytes of unpacked nibbles do.
-            _ => {
-                let plane_bit = start_bit + 4 * BLOCK_SIZE * STRIP_COLUMNS;
-                let word = k / (32 / high_bits) * STRIP_COLUMNS;
-                plane_bit + 32 * word + 8 * (k % 4) + high_bits * (k / 4 % (8 / high_bits))
-            }
+            bits => start + low_bits * BLOCK_SIZE * STRIP_COLUMNS + bit_plane_offset(k, bits),
         };
-        [BitField { offset, bits }, BitField { offset: high_offset, bits: high_bits }]
+        [low, BitField { offset: high_offset, bits: self.high_bits() }]
     }
 
     /// Bits between the fields of neighbouring columns.
@@ -220,19 +217,27 @@ impl QuantFormat {
     pub const fn code_bits(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 16,
-            Self::Q8_0 | Self::AffineQ8 | Self::Q7Group64 => 8,
+            Self::Q8_0 | Self::Q7Group64 => 8,
             Self::Q6K => 6,
             Self::Q5_1 | Self::Q5K => 5,
             Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
+            Self::Q3K => 3,
+            Self::Q2K => 2,
         }
     }
 
-    /// Bits of a code above the fourth that are stored apart.
-    pub const fn high_bits(self) -> usize {
+    /// Lowest bits of a code, which are stored together.
+    pub const fn low_bits(self) -> usize {
         match self.code_bits() {
-            bits @ 5..=6 => bits - 4,
-            _ => 0,
+            5..=6 => 4,
+            3 => 2,
+            bits => bits,
         }
+    }
+
+    /// Highest bits of a code of three, five or six bits, which are stored behind the low bits of all codes.
+    pub const fn high_bits(self) -> usize {
+        self.code_bits() - self.low_bits()
     }
 }
 
@@ -243,10 +248,10 @@ pub struct BitField {
     pub bits: usize,
 }
 
-/// Index of a step's nibble in its word: four neighbouring steps are the lower nibbles of four neighbouring bytes, as
-/// the integer kernels read them.
-const fn nibble_index(k: usize) -> usize {
-    2 * (k % 4) + k / 4
+/// Offset of the bits of step `k` where one to eight bits of all codes of a block are stored. A word of 32 bits holds neighbouring steps of
+/// a column, of which four are in the same bits of its four bytes, as the integer kernels read them.
+const fn bit_plane_offset(k: usize, bits: usize) -> usize {
+    32 * (k / (32 / bits) * STRIP_COLUMNS) + 8 * (k % 4) + bits * (k / 4 % (8 / bits))
 }
 
 /// Weight matrix `(output, input)` as stored in a checkpoint.

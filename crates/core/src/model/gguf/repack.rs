@@ -1,4 +1,4 @@
-//! Lossless repacking of GGUF's formats that the GEMM kernels do not read: Q5_0 as Q5_1, Q3_K as Q6_K, and Q2_K.
+//! Lossless repacking of the format of GGUF that the GEMM kernels do not read: Q5_0 as Q5_1.
 //!
 //! The layouts are those of ggml (`ggml-common.h`).
 
@@ -20,8 +20,8 @@ fn repack_plan(dtype: GgmlDType) -> Option<(QuantFormat, Option<RepackBlock>)> {
         GgmlDType::Q4_1 => Some((QuantFormat::Q4_1, None)),
         GgmlDType::Q5_0 => Some((QuantFormat::Q5_1, Some(repack_q5_0))),
         GgmlDType::Q5_1 => Some((QuantFormat::Q5_1, None)),
-        GgmlDType::Q2K => Some((QuantFormat::AffineQ8, Some(repack_q2_k))),
-        GgmlDType::Q3K => Some((QuantFormat::Q6K, Some(repack_q3_k))),
+        GgmlDType::Q2K => Some((QuantFormat::Q2K, None)),
+        GgmlDType::Q3K => Some((QuantFormat::Q3K, None)),
         GgmlDType::Q4K => Some((QuantFormat::Q4K, None)),
         GgmlDType::Q5K => Some((QuantFormat::Q5K, None)),
         GgmlDType::Q6K => Some((QuantFormat::Q6K, None)),
@@ -54,46 +54,6 @@ fn repack_q5_0(block: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&block[..2]);
     out.extend(f16::from_f32(-16.0 * read_f16(block, 0)).to_le_bytes());
     out.extend_from_slice(&block[2..]);
-}
-
-/// From 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of scales of 6 bits with an offset of 32, d, with codes that have an
-/// offset of 4, to Q6_K: nibbles, high bit pairs, scales, d, with codes that have an offset of 32.
-fn repack_q3_k(block: &[u8], out: &mut Vec<u8>) {
-    let (third_bits, bit_pairs, packed_scales) = (&block[..32], &block[32..96], &block[96..108]);
-    let code = |index: usize| {
-        let (half, quarter, lane) = (index / 128, index % 128 / 32, index % 32);
-        let low = bit_pairs[half * 32 + lane] >> (2 * quarter) & 3;
-        (low | (third_bits[lane] >> (index / 32) & 1) << 2) + (32 - 4)
-    };
-    let nibbles = (0..128).map(|at| {
-        let first = at / 64 * 128 + at % 64;
-        code(first) & 15 | code(first + 64) << 4
-    });
-    out.extend(nibbles);
-    let high_bit_pairs = (0..64).map(|at| {
-        let first = at / 32 * 128 + at % 32;
-        (0..4).map(|quarter| code(first + 32 * quarter) >> 4 << (2 * quarter)).sum::<u8>()
-    });
-    out.extend(high_bit_pairs);
-    let scale = |group: usize| {
-        let low = if group < 8 { packed_scales[group] & 15 } else { packed_scales[group - 8] >> 4 };
-        (low | (packed_scales[8 + group % 4] >> (2 * (group / 4)) & 3) << 4).wrapping_sub(32)
-    };
-    out.extend((0..16).map(scale));
-    out.extend_from_slice(&block[108..110]);
-}
-
-/// From 16 bytes of a 4-bit scale and a 4-bit minimum each, 64 bytes of bit pairs, d, m, to blocks of 32 weights: two scales and two
-/// minima as `f32`, then the codes as bytes.
-fn repack_q2_k(block: &[u8], out: &mut Vec<u8>) {
-    let (scale, minimum) = (read_f16(block, 80), read_f16(block, 82));
-    let code = |index: usize| block[16 + index / 128 * 32 + index % 32] >> (2 * (index % 128 / 32)) & 3;
-    for (index, pair) in block[..16].as_chunks::<2>().0.iter().enumerate() {
-        let scales = pair.map(|packed| scale * f32::from(packed & 15));
-        let minima = pair.map(|packed| -(minimum * f32::from(packed >> 4)));
-        out.extend(scales.iter().chain(&minima).flat_map(|number| number.to_le_bytes()));
-        out.extend((32 * index..32 * (index + 1)).map(code));
-    }
 }
 
 #[cfg(test)]

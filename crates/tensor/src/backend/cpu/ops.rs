@@ -33,10 +33,11 @@ impl Backend for CpuBackend {
             (false, WeightStorage::Quantized(QuantFormat::Q4_0)) => "cpu-q4_0",
             (false, WeightStorage::Quantized(QuantFormat::Q4_1)) => "cpu-q4_1",
             (false, WeightStorage::Quantized(QuantFormat::Q5_1)) => "cpu-q5_1",
+            (false, WeightStorage::Quantized(QuantFormat::Q2K)) => "cpu-q2_k",
+            (false, WeightStorage::Quantized(QuantFormat::Q3K)) => "cpu-q3_k",
             (false, WeightStorage::Quantized(QuantFormat::Q4K)) => "cpu-q4_k",
             (false, WeightStorage::Quantized(QuantFormat::Q5K)) => "cpu-q5_k",
             (false, WeightStorage::Quantized(QuantFormat::Q6K)) => "cpu-q6_k",
-            (false, WeightStorage::Quantized(QuantFormat::AffineQ8)) => "cpu-affine_q8",
             (false, WeightStorage::Quantized(QuantFormat::Q7Group64)) => "cpu-q7_group64",
         }
     }

@@ -1,8 +1,7 @@
 //! Products of codes with int8 activations, for each format.
 
 use super::codec::{
-    AffineQ8, BlockPtr, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, load_affine_q8_scales,
-    load_q6_k_scales,
+    BlockPtr, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, SpanScales,
 };
 use crate::backend::cpu::simd::Simd;
 
@@ -62,17 +61,23 @@ impl_integer_dot! {
         dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
         scale: |block, panel, _| Self::load_scales(block, panel),
     }
+    Q2K {
+        minimum: true,
+        zero_point_bits: 0,
+        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
+        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
+    }
+    Q3K {
+        minimum: false,
+        zero_point_bits: 2,
+        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
+        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
+    }
     Q6K {
         minimum: false,
         zero_point_bits: 5,
         dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
-        scale: |block, panel, span| load_q6_k_scales(block, panel, span),
-    }
-    AffineQ8 {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, (codes, ..), lhs| L::dot_u8_i8(sums, codes, lhs),
-        scale: |block, panel, span| load_affine_q8_scales(block, panel, span),
+        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
     }
 }
 

@@ -27,7 +27,7 @@ pub use weight::QuantizedWeight;
 use super::gemm::AccumulatorInit;
 use super::simd::{Isa, LANES};
 use crate::quant::{QuantFormat, STRIP_COLUMNS};
-use codec::{AffineQ8, Bf16, F16, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0};
+use codec::{Bf16, F16, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0};
 use std::marker::PhantomData;
 
 /// Up to this many rows, dequantizing in registers for every tile costs less than going through a buffer. Both give the
@@ -64,6 +64,14 @@ macro_rules! dispatch_format {
                 type $type = Q5_1;
                 $body
             }
+            QuantFormat::Q2K => {
+                type $type = Q2K;
+                $body
+            }
+            QuantFormat::Q3K => {
+                type $type = Q3K;
+                $body
+            }
             QuantFormat::Q4K => {
                 type $type = Q4K;
                 $body
@@ -74,10 +82,6 @@ macro_rules! dispatch_format {
             }
             QuantFormat::Q6K => {
                 type $type = Q6K;
-                $body
-            }
-            QuantFormat::AffineQ8 => {
-                type $type = AffineQ8;
                 $body
             }
             QuantFormat::Q7Group64 => {
@@ -122,10 +126,11 @@ impl QuantizedWeight {
             QuantFormat::Q4_0 => run_int8_gemm!(Q4_0),
             QuantFormat::Q4_1 => run_int8_gemm!(Q4_1),
             QuantFormat::Q5_1 => run_int8_gemm!(Q5_1),
+            QuantFormat::Q2K => run_int8_gemm!(Q2K),
+            QuantFormat::Q3K => run_int8_gemm!(Q3K),
             QuantFormat::Q4K => run_int8_gemm!(Q4K),
             QuantFormat::Q5K => run_int8_gemm!(Q5K),
             QuantFormat::Q6K => run_int8_gemm!(Q6K),
-            QuantFormat::AffineQ8 => run_int8_gemm!(AffineQ8),
             QuantFormat::Q7Group64 => run_int8_gemm!(Q7Group64),
             QuantFormat::F16 | QuantFormat::Bf16 => unreachable!("the format has no integer kernel"),
         }

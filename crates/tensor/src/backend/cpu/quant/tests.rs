@@ -179,14 +179,11 @@ fn gguf_row(format: QuantFormat, input: usize, seed: usize) -> Vec<u8> {
             QuantFormat::F16 | QuantFormat::Bf16 => &std::array::from_fn::<usize, 32, _>(|at| 2 * at + 1),
             QuantFormat::Q8_0 | QuantFormat::Q4_0 | QuantFormat::Q7Group64 => &[1],
             QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => &[1, 3],
+            QuantFormat::Q2K => &[81, 83],
+            QuantFormat::Q3K => &[109],
             QuantFormat::Q6K => &[209],
-            QuantFormat::AffineQ8 => &[3, 7, 11, 15],
         };
         scale_end_offsets.iter().for_each(|end| block[*end] = (block[*end] % 8) | 0x28);
-        if format == QuantFormat::AffineQ8 {
-            // So many bits that products with codes are exact.
-            scale_end_offsets.iter().for_each(|end| block[end - 3] = 0);
-        }
     }
     bytes
 }

@@ -142,10 +142,9 @@ impl QuantizedWeight {
         let read_scale = |index: usize| {
             let offset = format.scale_offset(column, index);
             match format.scale_bytes() {
-                1 if format == QuantFormat::Q6K => f32::from(bytes[offset].cast_signed()),
+                1 if matches!(format, QuantFormat::Q3K | QuantFormat::Q6K) => f32::from(bytes[offset].cast_signed()),
                 1 => f32::from(bytes[offset]),
-                2 => read_f16(bytes, offset),
-                _ => f32::from_le_bytes(std::array::from_fn(|byte| bytes[offset + byte])),
+                _ => read_f16(bytes, offset),
             }
         };
         let read_scales = |start_index: usize, count: usize| {
@@ -191,10 +190,9 @@ fn write_block(
     for (index, scale) in scales_and_minima.enumerate() {
         let offset = format.scale_offset(column, index);
         match format.scale_bytes() {
-            // Signed in Q6_K.
+            // Signed in Q3_K and Q6_K.
             1 => bytes[offset] = *scale as i16 as u8,
-            2 => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
-            _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
+            _ => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
         }
     }
     let column_start = column * format.column_stride_bits();
@@ -204,7 +202,7 @@ fn write_block(
             16 => bytes[bit / 8..bit / 8 + 2].copy_from_slice(&code.to_le_bytes()),
             8 => bytes[bit / 8] = *code as u8,
             bits => {
-                bytes[bit / 8] |= (*code as u8 & 15) << (bit % 8);
+                bytes[bit / 8] |= (*code as u8 & ((1 << bits) - 1)) << (bit % 8);
                 let high_bit = column_start + high.offset;
                 bytes[high_bit / 8] |= ((*code >> bits) as u8 & ((1 << high.bits) - 1)) << (high_bit % 8);
             }

@@ -255,13 +255,13 @@ impl SimdConvert for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+    unsafe fn insert_bits<const AT: u32>(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
         // SAFETY: only register operations; the trait requires a CPU with AVX2 and F16C.
         unsafe {
             let (shift, mask) = (_mm_cvtsi32_si128(shift.cast_signed()), _mm256_set1_epi32(mask.cast_signed()));
             let insert = |low, high| {
                 let bits = _mm256_and_si256(_mm256_srl_epi32(high, shift), mask);
-                _mm256_or_si256(low, _mm256_slli_epi32::<4>(bits))
+                _mm256_or_si256(low, shift_right(bits, -(AT as i32)))
             };
             (insert(low.0, high.0), insert(low.1, high.1))
         }

@@ -211,12 +211,12 @@ impl SimdConvert for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+    unsafe fn insert_bits<const AT: u32>(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
         // SAFETY: only register operations; the trait requires a CPU with AVX-512 F, BW and DQ.
         unsafe {
             let bits = _mm512_srl_epi32(high, _mm_cvtsi32_si128(shift.cast_signed()));
             let bits = _mm512_and_si512(bits, _mm512_set1_epi32(mask.cast_signed()));
-            _mm512_or_si512(low, _mm512_slli_epi32::<4>(bits))
+            _mm512_or_si512(low, shift_right(bits, -(AT as i32)))
         }
     }
 

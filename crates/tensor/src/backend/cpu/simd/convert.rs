@@ -19,9 +19,9 @@ pub trait SimdConvert: Copy {
     unsafe fn load_u32x16(src: *const u8) -> Self::U32x16;
     /// Extracts the lower (0) or upper (1) nibble of every byte.
     unsafe fn unpack_nibbles<const INDEX: u32>(words: Self::U32x16) -> Self::U32x16;
-    /// Adds to every byte of `low`, which is below 16, bits of the same byte of `high` as its upper nibble: `high` is shifted right
-    /// by `shift` bits and masked. `mask` has at most four bits in each byte, and `shift` moves none of them to the next byte.
-    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16;
+    /// Sets the bits of every byte of `low` from bit `AT` on, which are 0, to bits of the same byte of `high`, which is shifted right
+    /// by `shift` bits and masked. `mask` has the same bits in each byte, which neither shift moves to another byte.
+    unsafe fn insert_bits<const AT: u32>(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16;
     /// Converts the byte that starts at bit 8·`INDEX`.
     unsafe fn u8_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self;
     /// Converts the lower (0) or upper (1) half of each word from bfloat16.

@@ -170,8 +170,8 @@ impl SimdConvert for Portable {
     }
 
     #[inline(always)]
-    unsafe fn insert_high_nibbles(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
-        std::array::from_fn(|lane| low[lane] | (high[lane] >> shift & mask) << 4)
+    unsafe fn insert_bits<const AT: u32>(low: Self::U32x16, high: Self::U32x16, shift: u32, mask: u32) -> Self::U32x16 {
+        std::array::from_fn(|lane| low[lane] | (high[lane] >> shift & mask) << AT)
     }
 
     #[inline(always)]

@@ -1,7 +1,9 @@
 //! Codecs: how a SIMD kernel reads the blocks of each format.
 
 use crate::backend::cpu::simd::{LANES, Simd, SimdConvert};
-use crate::quant::{BLOCK_SIZE, QuantFormat};
+use crate::quant::QuantFormat;
+
+pub use k_quants::{Q2K, Q3K, Q4K, Q5K, Q6K, SpanScales};
 
 /// A block of a strip, and the superblock that it belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -65,14 +67,6 @@ pub struct Q4_0;
 pub struct Q4_1;
 #[derive(Clone, Copy)]
 pub struct Q5_1;
-#[derive(Clone, Copy)]
-pub struct Q4K;
-#[derive(Clone, Copy)]
-pub struct Q5K;
-#[derive(Clone, Copy)]
-pub struct Q6K;
-#[derive(Clone, Copy)]
-pub struct AffineQ8;
 #[derive(Clone, Copy)]
 pub struct Q7Group64;
 
@@ -181,7 +175,7 @@ impl_byte_codec!(Q7Group64, scale_lines 0, |block| block.superblock, zero_point 
 /// Packed codes of eight steps: the bytes of both vectors are those of the first and of the last four.
 pub type CodePair<L> = (<L as SimdConvert>::U32x16, <L as SimdConvert>::U32x16);
 
-/// Loads the codes of four, five or six bits of eight steps, in the layout of [`QuantFormat::code_bit_fields`].
+/// Loads the codes of two to six bits of eight steps, in the layout of [`QuantFormat::code_bit_fields`].
 ///
 /// # Safety
 /// As for [`QuantCodec`].
@@ -193,22 +187,31 @@ unsafe fn load_code_pair<L: Simd, F: QuantCodec, const SCALE_LINES: usize>(
 ) -> CodePair<L> {
     // SAFETY: `block` is a whole block, which holds the codes at these offsets, and the CPU supports the instructions of `L`.
     unsafe {
-        let packed = L::load_u32x16(block.block.wrapping_add(packed_offset::<SCALE_LINES>(panel, group)));
-        let nibbles = (L::unpack_nibbles::<0>(packed), L::unpack_nibbles::<1>(packed));
-        let high_bits = const { F::FORMAT.high_bits() };
+        let (low_bits, high_bits) = const { (F::FORMAT.low_bits(), F::FORMAT.high_bits()) };
+        // Words of 32 / bits steps hold 4 / bits groups.
+        let load_word = |word| L::load_u32x16(block.block.wrapping_add(packed_offset::<SCALE_LINES>(panel, word)));
+        let low = if low_bits == 4 {
+            let packed = load_word(group);
+            (L::unpack_nibbles::<0>(packed), L::unpack_nibbles::<1>(packed))
+        } else {
+            let (packed, zeros, shift) = (load_word(group / 2), L::splat_i32(0), (group % 2 * 4) as u32);
+            let unpack_pairs = |shift| L::insert_bits::<0>(zeros, packed, shift, 0x0303_0303);
+            (unpack_pairs(shift), unpack_pairs(shift.wrapping_add(2)))
+        };
         if high_bits == 0 {
-            return nibbles;
+            return low;
         }
         let groups_per_word = 4 / high_bits;
-        // The high bits follow the nibbles of all groups.
-        let word = (BLOCK_SIZE / 8).wrapping_add(group / groups_per_word);
-        let high = L::load_u32x16(block.block.wrapping_add(packed_offset::<SCALE_LINES>(panel, word)));
+        // The high bits follow the low bits of all groups.
+        let high = load_word(low_bits.wrapping_add(group / groups_per_word));
         let shift = (group % groups_per_word * 2 * high_bits) as u32;
+        let next_shift = shift.wrapping_add(high_bits as u32);
         let mask = (0x0101_0101 << high_bits) - 0x0101_0101;
-        (
-            L::insert_high_nibbles(nibbles.0, high, shift, mask),
-            L::insert_high_nibbles(nibbles.1, high, shift.wrapping_add(high_bits as u32), mask),
-        )
+        if low_bits == 4 {
+            (L::insert_bits::<4>(low.0, high, shift, mask), L::insert_bits::<4>(low.1, high, next_shift, mask))
+        } else {
+            (L::insert_bits::<2>(low.0, high, shift, mask), L::insert_bits::<2>(low.1, high, next_shift, mask))
+        }
     }
 }
 
@@ -265,11 +268,13 @@ macro_rules! impl_code_pair_codec {
     };
 }
 
+use impl_code_pair_codec;
+
+mod k_quants;
+
 impl_code_pair_codec!(Q4_0, 1, load_centered_scales);
 impl_code_pair_codec!(Q4_1, 2, load_scales_and_minima);
 impl_code_pair_codec!(Q5_1, 2, load_scales_and_minima);
-impl_code_pair_codec!(Q4K, 1, load_k_quant_scales_and_minima);
-impl_code_pair_codec!(Q5K, 1, load_k_quant_scales_and_minima);
 
 /// Loads halves s, and returns s and −8·s.
 ///
@@ -293,101 +298,4 @@ unsafe fn load_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, 
     let address = block.block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
     // SAFETY: the block starts with the scales and the minima; the CPU supports the instructions of `L`.
     unsafe { (L::load_f16(address), L::load_f16(address.wrapping_add(2 * F16_VECTOR_BYTES))) }
-}
-
-/// Loads scales and minima of a byte each, and multiplies them by the scales of the superblock.
-///
-/// # Safety
-/// As for [`QuantCodec`].
-#[inline(always)]
-unsafe fn load_k_quant_scales_and_minima<L: Simd>(block: BlockPtr, panel: usize) -> (L, L) {
-    let superblock_scales = block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
-    let scales = block.block.wrapping_add(panel.wrapping_mul(LANES));
-    // SAFETY: the superblock starts with its scales, the block with the scales and the minima; the CPU supports the
-    // instructions of `L`.
-    unsafe {
-        let (scale, minimum) = (L::load_u8(scales), L::load_u8(scales.wrapping_add(2 * LANES)));
-        let scale_of_minima = superblock_scales.wrapping_add(2 * F16_VECTOR_BYTES);
-        (scale.mul(L::load_f16(superblock_scales)), minimum.mul(L::load_f16(scale_of_minima)))
-    }
-}
-
-impl QuantCodec for Q6K {
-    const FORMAT: QuantFormat = QuantFormat::Q6K;
-    const VALUES_PER_LOAD: usize = 8;
-    type Scales<L: Simd> = ();
-    /// Codes, s and −32·s: each half of a block has its own scale.
-    type Packed<L: Simd> = (CodePair<L>, L, L);
-
-    #[inline(always)]
-    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
-
-    #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> (CodePair<L>, L, L) {
-        // SAFETY: the same contract.
-        unsafe {
-            let (scale, offset) = load_q6_k_scales::<L>(block, panel, group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD));
-            (load_code_pair::<L, Self, 1>(block, panel, group), scale, offset)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dequantize<L: Simd, const STEP: u32>((codes, scale, offset): (CodePair<L>, L, L), (): ()) -> L {
-        // SAFETY: the same contract.
-        unsafe { dequantize_code_pair::<L, STEP>(codes, scale, offset) }
-    }
-}
-
-/// Loads the scales s of a span of sixteen weights, and returns s and −32·s.
-///
-/// # Safety
-/// As for [`QuantCodec`].
-#[inline(always)]
-pub unsafe fn load_q6_k_scales<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L) {
-    let scales = block.block.wrapping_add(span.wrapping_mul(2).wrapping_add(panel).wrapping_mul(LANES));
-    // SAFETY: the superblock starts with its scales, the block with the scales; the CPU supports the instructions of `L`.
-    unsafe {
-        let superblock_scale = L::load_f16(block.superblock.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
-        let scale = L::load_i8(scales.cast()).mul(superblock_scale);
-        (scale, scale.mul(L::splat(-32.0)))
-    }
-}
-
-impl QuantCodec for AffineQ8 {
-    const FORMAT: QuantFormat = QuantFormat::AffineQ8;
-    const VALUES_PER_LOAD: usize = 4;
-    type Scales<L: Simd> = ();
-    /// Codes, s and m: each half of a block has its own scale and minimum.
-    type Packed<L: Simd> = (L::U32x16, L, L);
-
-    #[inline(always)]
-    unsafe fn load_scales<L: Simd>(_: BlockPtr, _: usize) {}
-
-    #[inline(always)]
-    unsafe fn load_packed<L: Simd>(block: BlockPtr, panel: usize, group: usize) -> (L::U32x16, L, L) {
-        // SAFETY: `block` is a whole block, which holds the scales and codes at these offsets, and the CPU supports the
-        // instructions of `L`.
-        unsafe {
-            let (scale, minimum) =
-                load_affine_q8_scales::<L>(block, panel, group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD));
-            (L::load_u32x16(block.block.wrapping_add(packed_offset::<8>(panel, group))), scale, minimum)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dequantize<L: Simd, const STEP: u32>((codes, scale, offset): (L::U32x16, L, L), (): ()) -> L {
-        // SAFETY: only register operations; the CPU supports the instructions of `L`.
-        unsafe { L::u8_to_f32::<STEP>(codes).mul_add(scale, offset) }
-    }
-}
-
-/// Loads the scales and the minima of a span of sixteen weights.
-///
-/// # Safety
-/// As for [`QuantCodec`].
-#[inline(always)]
-pub unsafe fn load_affine_q8_scales<L: Simd>(block: BlockPtr, panel: usize, span: usize) -> (L, L) {
-    let scales = block.block.wrapping_add(span.wrapping_mul(2).wrapping_add(panel).wrapping_mul(U32_VECTOR_BYTES));
-    // SAFETY: the block starts with the scales and the minima; the CPU supports the instructions of `L`.
-    unsafe { (L::load(scales.cast()), L::load(scales.wrapping_add(4 * U32_VECTOR_BYTES).cast())) }
 }
