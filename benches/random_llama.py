@@ -1,10 +1,10 @@
-"""Writes a Llama model of 1.17 billion random parameters (the shape of TinyLlama): a folder in bf16, and GGUF files in Q4_0 and Q4_K_M.
+"""Writes a Llama model of 1.17 billion random parameters (the shape of TinyLlama): a folder in bf16, and GGUF files in Q4_0, Q4_K_M and Q2_K.
 
     python3 benches/random_llama.py [--layers 22] [--out models]
 
 It is for measurements of time and memory at a size for which there is no checkpoint here. All have the same weights, and the vocabulary and
 tokenizer of SmolLM2-135M-Instruct. Q4_K_M has Q4_K, and Q6_K for the output projection and in every other layer for the maps of values and
-`ffn_down`. Files that exist are kept.
+`ffn_down`. Q2_K has Q2_K, Q6_K for the output projection, and Q3_K for the maps of values, `attn_output` and `ffn_down`. Files that exist are kept.
 """
 
 import argparse
@@ -36,8 +36,13 @@ SHAPES = {
 }
 NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 KIND = gguf.GGMLQuantizationType
-QUANTIZE = {KIND.Q4_0: lambda rows: gguf.quants.quantize(rows, KIND.Q4_0), KIND.Q4_K: k_quants.quantize_q4_k, KIND.Q6_K: k_quants.quantize_q6_k}
-FILE_TYPES = {"Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "Q4_K_M": gguf.LlamaFileType.MOSTLY_Q4_K_M}
+QUANTIZE = {
+    KIND.Q4_0: lambda rows: gguf.quants.quantize(rows, KIND.Q4_0),
+    KIND.Q2_K: k_quants.quantize_q2_k, KIND.Q3_K: k_quants.quantize_q3_k, KIND.Q4_K: k_quants.quantize_q4_k, KIND.Q6_K: k_quants.quantize_q6_k,
+}  # fmt: skip
+FILE_TYPES = {
+    "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "Q4_K_M": gguf.LlamaFileType.MOSTLY_Q4_K_M, "Q2_K": gguf.LlamaFileType.MOSTLY_Q2_K,
+}  # fmt: skip
 
 
 def tensors(layers):
@@ -99,6 +104,8 @@ def kind_of(file_type, name):
         return KIND.Q4_0
     _, _, rest = name.partition("blk.")
     layer, _, module = rest.partition(".")
+    if file_type == "Q2_K":
+        return KIND.Q6_K if name == "output" else KIND.Q3_K if module in ("attn_v", "attn_output", "ffn_down") else KIND.Q2_K
     is_precise = name == "output" or module in ("attn_v", "ffn_down") and int(layer) % 2 == 0
     return KIND.Q6_K if is_precise else KIND.Q4_K
 
