@@ -1,7 +1,7 @@
 //! Frozen head of a masked (Devlin et al. 2019) or causal language model: from hidden states to logits of the vocabulary.
 
 use super::weights::CheckpointTensors;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind};
 use espalier_tensor::quant::StoredWeight;
 use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
@@ -10,14 +10,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Tensor names of the head in a checkpoint.
 pub struct LmHeadTensorNames {
-    /// Dense layer of the transform.
-    pub dense: &'static str,
-    /// Norm of the transform.
-    pub norm: &'static str,
-    /// Bias of the output projection, under either name.
-    pub bias: [&'static str; 2],
+    /// Of a masked language model; a causal one has no transform.
+    pub transform: Option<TransformNames>,
+    /// Bias of the output projection, under any of these names.
+    pub bias: &'static [&'static str],
     /// Weight of the output projection, if it is not tied to the word embeddings.
     pub decoder: &'static str,
+}
+
+/// Tensor names of the layer between the encoder and the output projection.
+pub struct TransformNames {
+    pub dense: &'static str,
+    pub norm: &'static str,
 }
 
 /// Whether the output projection of a decoder is tied to the word embeddings. By default only that of GPT-2 is.
@@ -37,7 +41,10 @@ pub fn canonical_name(names: &LmHeadTensorNames, name: &str) -> Option<String> {
         (name == names.decoder).then(|| DECODER_WEIGHT.to_string())
     };
     let norm = |canonical: String| canonical.replace(".gamma", ".weight").replace(".beta", ".bias");
-    renamed(names.dense, TRANSFORM_DENSE).or_else(|| renamed(names.norm, TRANSFORM_NORM).map(norm)).or_else(decoder)
+    let transform = names.transform.as_ref().and_then(|transform| {
+        renamed(transform.dense, TRANSFORM_DENSE).or_else(|| renamed(transform.norm, TRANSFORM_NORM).map(norm))
+    });
+    transform.or_else(decoder)
 }
 
 // Canonical names. They enter the fingerprint of the base model.
@@ -108,21 +115,33 @@ impl LmHead {
 
     /// Head of a causal language model: `None` if the checkpoint has no output projection and the config does not tie it to the
     /// word embeddings.
-    pub fn causal(
-        weights: &mut CheckpointTensors,
-        backend: &dyn Backend,
-        is_tied: bool,
-        shape: [usize; 2],
-    ) -> Result<Option<Self>> {
+    ///
+    /// The output projection is often the largest weight. If the head is loaded before the layers, the memory for reading it is free
+    /// again when they are; it enters the fingerprint after them all the same.
+    pub fn causal(weights: &mut CheckpointTensors, backend: &dyn Backend, is_tied: bool) -> Result<Option<Self>> {
         let output = match weights.contains(DECODER_WEIGHT) && !is_tied {
             true => {
-                let weight = weights.take_weight(DECODER_WEIGHT, shape)?;
+                let weight = weights.take_last_weight(DECODER_WEIGHT)?;
                 OutputProjection::Untied(Arc::new(backend.load_linear(weight, None)?))
             }
             false if is_tied => OutputProjection::Tied(TiedProjection::default()),
             false => return Ok(None),
         };
         Ok(Some(Self { transform: None, output }))
+    }
+
+    /// # Errors
+    /// `Invalid` (`base_model_damaged`) if the output projection does not map `hidden` to `vocabulary` values.
+    pub fn check_shape(&self, [vocabulary, hidden]: [usize; 2]) -> Result<()> {
+        match &self.output {
+            OutputProjection::Untied(linear) if [linear.out_features, linear.in_features] != [vocabulary, hidden] => {
+                let found = [linear.out_features, linear.in_features];
+                let detail =
+                    format!("the output projection is {found:?}, but the config asks for [{vocabulary}, {hidden}]");
+                Err(Error::invalid("base_model_damaged", detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn is_tied(&self) -> bool {

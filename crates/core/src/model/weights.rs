@@ -14,6 +14,8 @@ use std::path::Path;
 pub struct CheckpointTensors {
     tensors: BTreeMap<String, Box<dyn StoredTensor>>,
     fingerprint_hash: Sha256,
+    /// Name and digest of a tensor that enters the fingerprint after all others.
+    last: Option<(String, [u8; 32])>,
     parameter_count: u64,
 }
 
@@ -42,7 +44,7 @@ pub trait StoredTensor {
 impl CheckpointTensors {
     /// From tensors by canonical name.
     pub fn from_tensors(tensors: BTreeMap<String, Box<dyn StoredTensor>>) -> Self {
-        Self { tensors, fingerprint_hash: Sha256::new(), parameter_count: 0 }
+        Self { tensors, fingerprint_hash: Sha256::new(), last: None, parameter_count: 0 }
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -55,7 +57,8 @@ impl CheckpointTensors {
     /// `Invalid` (`base_model_damaged`) if the tensor is missing or has another shape or an unsupported number type.
     pub fn take_tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let (tensor, digest) = self.read_tensor(name, shape, |entry| entry.read())?;
-        self.record_taken(name, digest, shape);
+        self.add_to_fingerprint(name, digest);
+        self.parameter_count += tensor.values.len() as u64;
         Ok(tensor)
     }
 
@@ -65,15 +68,30 @@ impl CheckpointTensors {
     /// `Invalid` (`base_model_damaged`) as [`Self::take_tensor`].
     pub fn take_weight(&mut self, name: &str, shape: [usize; 2]) -> Result<StoredWeight> {
         let (weight, digest) = self.read_tensor(name, &shape, |entry| entry.read_weight())?;
-        self.record_taken(name, digest, &shape);
+        self.add_to_fingerprint(name, digest);
+        self.parameter_count += shape.iter().product::<usize>() as u64;
         Ok(weight)
     }
 
-    fn record_taken(&mut self, name: &str, digest: [u8; 32], shape: &[usize]) {
+    /// Takes a matrix of any shape in its stored format. It enters the fingerprint after the tensors that are taken later.
+    ///
+    /// # Errors
+    /// `Invalid` (`base_model_damaged`) if the tensor is missing, is no matrix, or has an unsupported number type.
+    pub fn take_last_weight(&mut self, name: &str) -> Result<StoredWeight> {
+        let shape: [usize; 2] = match self.tensors.get(name).map(|entry| entry.shape()) {
+            Some(&[rows, columns]) => [rows, columns],
+            _ => return Err(Error::invalid("base_model_damaged", format!("the tensor {name} is no matrix"))),
+        };
+        let (weight, digest) = self.read_tensor(name, &shape, |entry| entry.read_weight())?;
+        self.last = Some((name.to_string(), digest));
+        self.parameter_count += shape.iter().product::<usize>() as u64;
+        Ok(weight)
+    }
+
+    fn add_to_fingerprint(&mut self, name: &str, digest: [u8; 32]) {
         self.fingerprint_hash.update((name.len() as u64).to_le_bytes());
         self.fingerprint_hash.update(name.as_bytes());
         self.fingerprint_hash.update(digest);
-        self.parameter_count += shape.iter().product::<usize>() as u64;
     }
 
     /// Takes a tensor that does not enter the fingerprint, for example of a masked language model's head.
@@ -109,7 +127,10 @@ impl CheckpointTensors {
     }
 
     /// Fingerprint `sha256:…` of the tensors taken, the tokenizer, and the fields of the config that change the results.
-    pub fn fingerprint(self, tokenizer: &Value, config: &Value) -> String {
+    pub fn fingerprint(mut self, tokenizer: &Value, config: &Value) -> String {
+        if let Some((name, digest)) = self.last.take() {
+            self.add_to_fingerprint(&name, digest);
+        }
         let mut hash = self.fingerprint_hash;
         hash_json(&mut hash, tokenizer);
         hash_json(&mut hash, config);

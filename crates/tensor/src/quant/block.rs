@@ -175,7 +175,9 @@ impl QuantBlock {
             QuantFormat::Q4_0 => self.codes.map(|code| (f32::from(code) - 8.0) * scale),
             QuantFormat::Q3K | QuantFormat::Q6K => {
                 let zero_point = if format == QuantFormat::Q3K { 4.0 } else { 32.0 };
-                std::array::from_fn(|at| (f32::from(self.codes[at]) - zero_point) * scales[at / format.values_per_scale()])
+                std::array::from_fn(|at| {
+                    (f32::from(self.codes[at]) - zero_point) * scales[at / format.values_per_scale()]
+                })
             }
             // The products are exact: they have at most 24 bits. So the sum is rounded once, fused or not.
             QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => {

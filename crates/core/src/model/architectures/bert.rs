@@ -7,7 +7,7 @@ use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
 use crate::model::layer_weights::LayerPrefix;
-use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::lm_head::{LmHeadTensorNames, TransformNames};
 use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
 use crate::model::stack::{ModelDimensions, Stack};
 use crate::model::weights::CheckpointTensors;
@@ -20,9 +20,11 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "bert",
     classification_head: ClassificationHeadSpec::BERT,
     lm_head: LmHeadTensorNames {
-        dense: "cls.predictions.transform.dense",
-        norm: "cls.predictions.transform.LayerNorm",
-        bias: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
+        transform: Some(TransformNames {
+            dense: "cls.predictions.transform.dense",
+            norm: "cls.predictions.transform.LayerNorm",
+        }),
+        bias: &["cls.predictions.bias", "cls.predictions.decoder.bias"],
         decoder: "cls.predictions.decoder.weight",
     },
     word_embeddings_path: "bert.embeddings.word_embeddings",

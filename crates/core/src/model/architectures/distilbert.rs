@@ -7,7 +7,7 @@ use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
 use crate::model::layer_weights::LayerPrefix;
-use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::lm_head::{LmHeadTensorNames, TransformNames};
 use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
 use crate::model::stack::{ModelDimensions, Stack};
 use crate::model::weights::CheckpointTensors;
@@ -19,9 +19,8 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "distilbert",
     classification_head: ClassificationHeadSpec::DISTILBERT,
     lm_head: LmHeadTensorNames {
-        dense: "vocab_transform",
-        norm: "vocab_layer_norm",
-        bias: ["vocab_projector.bias"; 2],
+        transform: Some(TransformNames { dense: "vocab_transform", norm: "vocab_layer_norm" }),
+        bias: &["vocab_projector.bias"],
         decoder: "vocab_projector.weight",
     },
     word_embeddings_path: "distilbert.embeddings.word_embeddings",

@@ -41,9 +41,8 @@ pub const QWEN2: ArchitectureEntry = ArchitectureEntry { model_type: "qwen2", ..
 
 pub const QWEN3: ArchitectureEntry = ArchitectureEntry { model_type: "qwen3", ..LLAMA };
 
-/// Tensor names of a decoder's head, also of GPT-2. There is no transform; `-` matches no tensor.
-pub const LM_HEAD: LmHeadTensorNames =
-    LmHeadTensorNames { dense: "-", norm: "-", bias: ["-"; 2], decoder: "lm_head.weight" };
+/// Tensor names of a decoder's head, also of GPT-2.
+pub const LM_HEAD: LmHeadTensorNames = LmHeadTensorNames { transform: None, bias: &[], decoder: "lm_head.weight" };
 
 const BASE_MODEL_PREFIX: &str = "model";
 

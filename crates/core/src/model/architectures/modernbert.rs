@@ -9,7 +9,7 @@ use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks::{self, AttentionKind, GLOBAL_LAYER_TYPE, SLIDING_LAYER_TYPE};
 use crate::model::embeddings::{EmbeddingNorm, Embeddings};
 use crate::model::layer_weights::{LayerPart, LayerPrefix, LayerWeights};
-use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::lm_head::{LmHeadTensorNames, TransformNames};
 use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
 use crate::model::site::Module;
 use crate::model::stack::{FinalNorm, Layer, ModelDimensions, Stack};
@@ -27,9 +27,8 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "modernbert",
     classification_head: ClassificationHeadSpec::BERT,
     lm_head: LmHeadTensorNames {
-        dense: "head.dense",
-        norm: "head.norm",
-        bias: ["decoder.bias"; 2],
+        transform: Some(TransformNames { dense: "head.dense", norm: "head.norm" }),
+        bias: &["decoder.bias"],
         decoder: "decoder.weight",
     },
     word_embeddings_path: "model.embeddings.tok_embeddings",

@@ -7,7 +7,7 @@ use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::TokenTypes;
-use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::lm_head::{LmHeadTensorNames, TransformNames};
 use crate::model::loader::{self, CheckpointLoader, WeightLayout};
 use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
@@ -30,9 +30,8 @@ pub const CAMEMBERT: ArchitectureEntry = ArchitectureEntry { model_type: "camemb
 
 /// Tensor names of the masked language model's head, also of ESM-2 and MPNet.
 pub const LM_HEAD: LmHeadTensorNames = LmHeadTensorNames {
-    dense: "lm_head.dense",
-    norm: "lm_head.layer_norm",
-    bias: ["lm_head.bias", "lm_head.decoder.bias"],
+    transform: Some(TransformNames { dense: "lm_head.dense", norm: "lm_head.layer_norm" }),
+    bias: &["lm_head.bias", "lm_head.decoder.bias"],
     decoder: "lm_head.decoder.weight",
 };
 

@@ -118,18 +118,17 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     }
 }
 
-/// Prefetch distance in bytes. 16-bit formats have no prefetch instructions: the hardware prefetcher suffices.
+/// Prefetch distance in bytes.
 const PREFETCH_DISTANCE: usize = 2048;
 
-/// Cache lines that are prefetched with each load of codes.
-const PREFETCHED_LINES_PER_LOAD: usize = 2;
-
-/// Cache lines of a block that are prefetched before its codes are loaded.
-const fn prefetched_lines_per_block<F: QuantCodec>() -> usize {
-    let loads = BLOCK_SIZE / F::VALUES_PER_LOAD;
+/// Cache lines of a block that are prefetched before its codes are loaded, and with each load of codes. Prefetches are spread out: too
+/// many at once exceed the line fill buffers and stall. 16-bit formats have none: the hardware prefetcher suffices.
+const fn prefetched_lines<F: QuantCodec>() -> (usize, usize) {
+    let (lines, loads) = (F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES, BLOCK_SIZE / F::VALUES_PER_LOAD);
     match F::FORMAT.code_bits() {
-        16 => 0,
-        _ => F::FORMAT.strip_block_bytes() / CACHE_LINE_BYTES - PREFETCHED_LINES_PER_LOAD * loads,
+        16 => (0, 0),
+        _ if lines < 2 * loads => (lines - loads, 1),
+        _ => (lines - 2 * loads, 2),
     }
 }
 
@@ -221,19 +220,20 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
                 let block = BlockPtr::new(F::FORMAT, strip_ptr, index);
                 let scales = R::load_scales(block, strip_stride);
                 let mut prefetch_address = block.address().wrapping_add(PREFETCH_DISTANCE);
+                let (lines_per_block, lines_per_load) = const { prefetched_lines::<F>() };
                 let mut line = 0;
-                while line < prefetched_lines_per_block::<F>() {
+                while line < lines_per_block {
                     R::prefetch(prefetch_address, strip_stride);
                     prefetch_address = prefetch_address.wrapping_add(CACHE_LINE_BYTES);
                     line = line.wrapping_add(1);
                 }
                 let mut group = 0;
                 while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
-                    // Prefetches are spread out: too many at once exceed the line fill buffers and stall.
-                    if F::FORMAT.code_bits() <= 8 {
+                    let mut line = 0;
+                    while line < lines_per_load {
                         R::prefetch(prefetch_address, strip_stride);
-                        R::prefetch(prefetch_address.wrapping_add(CACHE_LINE_BYTES), strip_stride);
-                        prefetch_address = prefetch_address.wrapping_add(PREFETCHED_LINES_PER_LOAD * CACHE_LINE_BYTES);
+                        prefetch_address = prefetch_address.wrapping_add(CACHE_LINE_BYTES);
+                        line = line.wrapping_add(1);
                     }
                     let packed = R::load_packed(block, strip_stride, group);
                     sums = mul_acc_packed::<L, F, R, S>(sums, lhs, k, packed, scales, F::VALUES_PER_LOAD);

@@ -1,8 +1,6 @@
 //! Products of codes with int8 activations, for each format.
 
-use super::codec::{
-    BlockPtr, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, SpanScales,
-};
+use super::codec::{BlockPtr, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q7Group64, Q8_0, QuantCodec, SpanScales};
 use crate::backend::cpu::simd::Simd;
 
 /// Format whose codes multiply as bytes.

@@ -138,7 +138,11 @@ impl QuantizedWeight {
 
     /// Dequantizes blocks of a strip to `(k, 32 columns)`. `out` has the length of as many whole blocks.
     fn dequantize_strip_blocks(&self, isa: Isa, strip: usize, first_block: usize, out: &mut [f32]) {
-        dispatch_format!(self.format(), F, dequant_gemm::dequantize_strip_blocks::<F>(isa, self, strip, first_block, out));
+        dispatch_format!(
+            self.format(),
+            F,
+            dequant_gemm::dequantize_strip_blocks::<F>(isa, self, strip, first_block, out)
+        );
     }
 
     /// `out = init + dY·W` with `gradient` `(rows, output)` and `out` `(rows, input)`. A bias is not allowed.

@@ -1,6 +1,8 @@
 //! Codecs of GGUF's k-quants, whose blocks share scales of their scales.
 
-use super::{BlockPtr, CodePair, F16_VECTOR_BYTES, QuantCodec, dequantize_code_pair, load_code_pair};
+use super::{
+    BlockPtr, CodePair, F16_VECTOR_BYTES, QuantCodec, dequantize_code_pair, impl_code_pair_codec, load_code_pair,
+};
 use crate::backend::cpu::simd::{LANES, Simd};
 use crate::quant::{BLOCK_SIZE, QuantFormat};
 

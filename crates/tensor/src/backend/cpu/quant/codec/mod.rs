@@ -3,6 +3,8 @@
 use crate::backend::cpu::simd::{LANES, Simd, SimdConvert};
 use crate::quant::QuantFormat;
 
+mod k_quants;
+
 pub use k_quants::{Q2K, Q3K, Q4K, Q5K, Q6K, SpanScales};
 
 /// A block of a strip, and the superblock that it belongs to.
@@ -269,8 +271,6 @@ macro_rules! impl_code_pair_codec {
 }
 
 use impl_code_pair_codec;
-
-mod k_quants;
 
 impl_code_pair_codec!(Q4_0, 1, load_centered_scales);
 impl_code_pair_codec!(Q4_1, 2, load_scales_and_minima);
