@@ -2,15 +2,13 @@
 
     python3 benches/decode.py [--rounds 5] [--tokens 128] [--llama-server PROGRAM] [--flags FLAGS]
 
-SmolLM2-135M-Instruct in Q4_1, the base and a LoRA adapter of rank 16 on all linear maps that espalier has trained for two
-steps, and that llama.cpp has as a GGUF file. Of each: tokens/s behind the first, as the likeliest ones come in a stream after
-a prompt of 64 tokens; and the time to the first token of a prompt of 512. Both sides are asked the same new prompts in turn,
-so that no cache has any of it. A token that would end the text is left out on both.
+SmolLM2-135M-Instruct in Q4_1: the base, and a LoRA adapter of rank 16 on all linear maps, trained by espalier for two steps and written as a GGUF
+file for llama.cpp. Measured are tokens/s after the first token of greedy decoding, streamed, after a prompt of 64 tokens; and the time to the first
+token of a prompt of 512. Both sides get the same new prompts in turn, so that no prefix is cached. Tokens that end a text are excluded on both.
 
-llama.cpp is a wheel's server (llama_peer.py), which knows AVX2 at most, or one built for the machine
-(scripts/llama-server.sh). It rounds what is multiplied with a quantised weight to 8 bits, so texts part where two tokens are
-about as likely; how many characters they have in common is noted. So is, with --llama-server, by how much the log-probabilities
-of the likeliest tokens behind some prompts differ.
+llama.cpp is the server of a wheel (llama_peer.py), which uses AVX2 at most, or one built for the machine (scripts/llama-server.sh). It quantizes
+activations to 8 bits, so the texts differ from where two tokens are about equally likely on; the length of the common prefix is printed. With
+--llama-server the differences of the log-probabilities of the most likely tokens after some prompts are printed, too.
 """
 
 import tempfile

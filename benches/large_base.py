@@ -4,7 +4,7 @@ llama.cpp. Prints tables.
     python3 benches/large_base.py [--rounds 3] [--parts load,train,long,decode] [--steps 3] [--tokens 64] [--layers 22]
                                  [--llama-server PROGRAM]
 
-The weights are random (random_llama.py), in bf16 (a folder) and in Q4_0 and Q4_K_M (GGUF files). Training is a classification job on 96 rows of 8 labels,
+The weights are random (random_llama.py), in bf16 (a folder) and in Q4_0, Q4_K_M and Q2_K (GGUF files). Training is a classification job on 96 rows of 8 labels,
 batches of 32, three epochs; PEFT trains in f32, where bf16 is far slower on CPUs without bf16 products. Memory is the peak of the process (VmHWM).
 Decoding is greedy, one text; the bandwidth is what two threads read in dot products of vectors that no cache holds, measured in each round.
 """
@@ -195,18 +195,20 @@ def main():
         served = {
             "bf16": (folder, []), "bf16, int8": (folder, INT8), "Q4_0": (file, []), "Q4_0, int8": (file, INT8),
             "Q4_K_M": (files["Q4_K_M"], []), "Q4_K_M, int8": (files["Q4_K_M"], INT8),
+            "Q2_K": (files["Q2_K"], []), "Q2_K, int8": (files["Q2_K"], INT8),
         }  # fmt: skip
         measure_load(program, served, options.rounds)
-    int8, held_in_8_bits = {"precision": "int8"}, ["--weight-format", "q8_0"]
+    int8, held_in_8_bits, few_activations = {"precision": "int8"}, ["--weight-format", "q8_0"], ["--activation-memory", "384MiB"]
     jobs = {
-        "bf16": (folder, [], {}), "bf16, int8": (folder, [], int8), "held as Q8_0, int8": (folder, held_in_8_bits, int8),
+        "bf16": (folder, [], {}), "bf16, int8": (folder, [], int8), "bf16, int8, --activation-memory 384MiB": (folder, few_activations, int8),
+        "held as Q8_0, int8": (folder, held_in_8_bits, int8),
         "Q4_0": (file, [], {}), "Q4_0, int8": (file, [], int8), "Q4_K_M, int8": (files["Q4_K_M"], [], int8),
     }  # fmt: skip
     jobs = {name: jobs[name] for name in (options.jobs.split(";") if options.jobs else jobs)}
     if "train" in parts:
         measure_training(program, jobs, options, folder)
     if "long" in parts:
-        measure_long_texts(program, jobs)
+        measure_long_texts(program, {name: job for name, job in jobs.items() if job[1] is not few_activations})
     if "decode" in parts:
         measure_decoding(program, files, options)
 

@@ -40,7 +40,7 @@ BENCHES = [
     ("streams", ["benches/streams.py"], ["espalier"]),
     ("prompt-lookup", ["benches/prompt_lookup.py"], ["espalier"]),
     ("large-base", ["benches/large_base.py", "--parts", "load,decode"], ["espalier"]),
-    ("large-base-training", ["benches/large_base.py", "--parts", "train", "--jobs", "bf16, int8;Q4_0, int8"], ["espalier"]),
+    ("large-base-training", ["benches/large_base.py", "--parts", "train", "--jobs", "bf16, int8;bf16, int8, --activation-memory 384MiB;Q4_0, int8"], ["espalier"]),
     ("large-base-memory", ["benches/large_base.py", "--parts", "long", "--jobs", "bf16"], ["espalier"]),
 ]
 

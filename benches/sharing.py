@@ -1,10 +1,9 @@
-"""One machine for serving and training: /predict at a fifth of saturation with and without a job. Prints a table.
+"""Serving and training on one machine: /predict at a fifth of the saturating rate with and without a job. Prints a table.
 
     python3 benches/sharing.py [--rounds 3] [--seconds 20] [--share 0.2] [--int8] [--train FILE] [--csv FILE]
 
-Saturation is measured first: single inputs for one adapter, as fast as they are answered. A round then asks steadily at
-a share of that rate alone, lets a LoRA job train alone, and asks at that rate while the job goes on. The job's speed is
-that of its steps, seen by polling it.
+The saturating rate is measured first: single inputs for one adapter, each sent when the one before is answered. A round then sends requests at a
+share of that rate, runs a LoRA job alone, and does both at once. The speed of the job is that of its steps, which are polled.
 """
 
 import sys

@@ -1,18 +1,16 @@
-"""Sixteen texts at the same time, each for another adapter: espalier against others, on two threads. Prints a table.
+"""Sixteen texts at the same time, each with its own adapter: espalier against llama.cpp and PEFT, on two threads. Prints a table.
 
     python3 benches/streams.py [--rounds 3] [--streams 16] [--tokens 64] [--llama-server PROGRAM] [--without-peft]
 
-SmolLM2-135M-Instruct from the same GGUF file; LoRA adapters of rank 16 on all linear maps, which espalier has trained for two
-steps each. Tokens/s of all texts together, from the first request to the last token, prompts of 64 tokens in it:
+SmolLM2-135M-Instruct from the same GGUF file; LoRA adapters of rank 16 on all linear maps, trained by espalier for two steps each. Measured are the
+tokens/s of all texts together, from the first request to the last token, with prompts of 64 tokens:
 
 espalier    a stream of each adapter over HTTP; and as many of the base alone
-llama.cpp   the same over HTTP (peers.py): its server computes texts of different adapters one after another, those of the
-            base in one batch
-PEFT        `generate` with `adapter_names`: one batch of all (streams_peer.py), with one thread and with two; the better
-            one counts
+llama.cpp   the same over HTTP (peers.py): its server processes texts of different adapters one after another, those of the base in one batch
+PEFT        `generate` with `adapter_names`: one batch of all texts (streams_peer.py); the faster one of one and two threads
 
-A round asks all of them for the likeliest tokens behind the same new prompts. That a stream says beside others what it says
-alone is checked in the first round, of every adapter of espalier's.
+In each round all of them decode greedily after the same new prompts. The first round checks for each adapter of espalier that a text beside others
+is the same as alone.
 """
 
 import json

@@ -67,8 +67,8 @@ impl SimdKernel for QuantizeGroup<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) {
-        /// Its last bits count units; adding it to a small number rounds to the nearest integer, ties to even, which the last byte of the sum
-        /// then holds.
+        /// 1.5 · 2²³. The sum with a small number is that number rounded to the nearest integer, ties to even, in the last bits of its
+        /// mantissa.
         const ROUNDING_OFFSET: f32 = 12_582_912.0;
         let Self { values, out } = self;
         assert_eq!(out.len(), FORMAT.file_block_bytes() * STRIP_COLUMNS, "the output is a superblock");
@@ -98,7 +98,8 @@ impl SimdKernel for QuantizeGroup<'_> {
             while first_k < GROUP_SIZE {
                 let mut step = 0;
                 while step < 4 {
-                    // SAFETY: as above; `offset_codes` has sixteen values for each step.
+                    // SAFETY: the load reads sixteen of the group's values, and `offset_codes` has sixteen for each step; the CPU
+                    // supports `L`.
                     unsafe {
                         let values = L::load(panel_values.add((first_k + step) * STRIP_COLUMNS));
                         let codes = values.mul(reciprocal).add(L::splat(ROUNDING_OFFSET + MAX_CODE));
