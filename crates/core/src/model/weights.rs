@@ -161,3 +161,54 @@ fn hash_json(hash: &mut Sha256, value: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct InMemory(Tensor);
+
+    impl StoredTensor for InMemory {
+        fn shape(&self) -> &[usize] {
+            &self.0.shape
+        }
+
+        fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
+            Ok((self.0.clone(), [self.0.values[0] as u8; 32]))
+        }
+
+        fn path(&self) -> &Path {
+            Path::new("memory")
+        }
+    }
+
+    fn tensors() -> CheckpointTensors {
+        let tensor = |shape: &[usize], value| {
+            let values = vec![value; shape.iter().product()];
+            Box::new(InMemory(Tensor::new(shape.to_vec(), values))) as Box<dyn StoredTensor>
+        };
+        let entries = [("layer", tensor(&[2, 3], 1.0)), ("norm", tensor(&[3], 2.0)), ("output", tensor(&[5, 3], 3.0))];
+        CheckpointTensors::from_tensors(entries.map(|(name, tensor)| (name.to_string(), tensor)).into())
+    }
+
+    #[test]
+    fn the_last_weight_enters_the_fingerprint_last_whenever_it_is_taken() {
+        let (mut first, mut last) = (tensors(), tensors());
+        assert_eq!(first.take_last_weight("output").unwrap().shape(), [5, 3]);
+        for weights in [&mut first, &mut last] {
+            weights.take_weight("layer", [2, 3]).unwrap();
+            weights.take_tensor("norm", &[3]).unwrap();
+        }
+        last.take_weight("output", [5, 3]).unwrap();
+        assert_eq!((first.parameter_count(), last.parameter_count()), (24, 24));
+        assert_eq!(first.fingerprint(&Value::Null, &Value::Null), last.fingerprint(&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn only_a_matrix_is_a_last_weight() {
+        for name in ["norm", "missing"] {
+            let error = tensors().take_last_weight(name).err().unwrap();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
