@@ -22,17 +22,23 @@ def bit_pairs(codes):
     return (quarters[:, :, 0] | quarters[:, :, 1] << 2 | quarters[:, :, 2] << 4 | quarters[:, :, 3] << 6).reshape(-1, 64)
 
 
+def affine(blocks, max_scale_code, max_code):
+    """Factors of the scales and of the minima of each superblock, their codes of each block, and the codes of the weights."""
+    minima = np.maximum(-blocks.min(axis=2), 0.0)
+    scales = (blocks.max(axis=2) + minima) / max_code
+    scale_factors, minimum_factors = ((of.max(axis=1) / max_scale_code).astype(np.float16).astype(np.float32) for of in (scales, minima))
+    scale_codes = rounded(scales, scale_factors[:, None], 0, max_scale_code)
+    minimum_codes = rounded(minima, minimum_factors[:, None], 0, max_scale_code)
+    stored_scales = (scale_factors[:, None] * scale_codes)[..., None]
+    codes = rounded(blocks + (minimum_factors[:, None] * minimum_codes)[..., None], stored_scales, 0, max_code)
+    return scale_factors, scale_codes.astype(np.uint8), minimum_factors, minimum_codes.astype(np.uint8), codes.astype(np.uint8)
+
+
 def quantize_q2_k(rows):
     """Bytes of each row (rows, 84 per 256 weights)."""
     blocks = rows.astype(np.float32).reshape(-1, 16, 16)
-    minima = np.maximum(-blocks.min(axis=2), 0.0)
-    scales = (blocks.max(axis=2) + minima) / 3
-    scale_factors, minimum_factors = ((of.max(axis=1) / 15).astype(np.float16).astype(np.float32) for of in (scales, minima))
-    scale_codes = rounded(scales, scale_factors[:, None], 0, 15)
-    minimum_codes = rounded(minima, minimum_factors[:, None], 0, 15)
-    stored = (scale_factors[:, None] * scale_codes)[..., None]
-    codes = rounded(blocks + (minimum_factors[:, None] * minimum_codes)[..., None], stored, 0, 3).astype(np.uint8)
-    packed = scale_codes.astype(np.uint8) | minimum_codes.astype(np.uint8) << 4
+    scale_factors, scale_codes, minimum_factors, minimum_codes, codes = affine(blocks, 15, 3)
+    packed = scale_codes | minimum_codes << 4
     return np.concatenate([packed, bit_pairs(codes), as_bytes(scale_factors), as_bytes(minimum_factors)], axis=1).reshape(len(rows), -1)
 
 
@@ -53,15 +59,7 @@ def quantize_q3_k(rows):
 def quantize_q4_k(rows):
     """Bytes of each row (rows, 144 per 256 weights)."""
     blocks = rows.astype(np.float32).reshape(-1, 8, 32)
-    minima = np.maximum(-blocks.min(axis=2), 0.0)
-    scales = (blocks.max(axis=2) + minima) / 15
-    scale_factors, minimum_factors = (of.max(axis=1).astype(np.float32) / 63 for of in (scales, minima))
-    scale_factors, minimum_factors = (of.astype(np.float16).astype(np.float32) for of in (scale_factors, minimum_factors))
-    scale_codes = rounded(scales, scale_factors[:, None], 0, 63)
-    minimum_codes = rounded(minima, minimum_factors[:, None], 0, 63)
-    stored = (scale_factors[:, None] * scale_codes)[..., None]
-    codes = rounded(blocks + (minimum_factors[:, None] * minimum_codes)[..., None], stored, 0, 15).astype(np.uint8)
-    scale_codes, minimum_codes = scale_codes.astype(np.uint8), minimum_codes.astype(np.uint8)
+    scale_factors, scale_codes, minimum_factors, minimum_codes, codes = affine(blocks, 63, 15)
     packed = np.concatenate(
         [
             scale_codes[:, :4] | scale_codes[:, 4:] >> 4 << 6,

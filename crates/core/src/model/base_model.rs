@@ -50,15 +50,13 @@ impl BaseModel {
             |name: &str| lm_head::canonical_name(&entry.lm_head, name).or_else(|| (entry.canonical_name)(name));
         let mut weights = checkpoint.tensors(canonical_name)?;
         let is_tied = lm_head::ties_word_embeddings(&config);
-        let causal_lm_head = match entry.lm_head.transform {
-            None => LmHead::causal(&mut weights, backend.as_ref(), is_tied)?,
-            Some(_) => None,
-        };
+        let is_causal = entry.lm_head.transform.is_none();
+        let causal_lm_head = if is_causal { LmHead::causal(&mut weights, backend.as_ref(), is_tied)? } else { None };
         let LoadedArchitecture { stack, config } = (entry.load)(config, &mut weights, backend.as_ref())?;
         check_vocabulary(&tokenizer, stack.dimensions.vocabulary_size)?;
         let norm_eps = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let lm_head_shape = [stack.dimensions.vocabulary_size, stack.dimensions.hidden_size];
-        let lm_head = match stack.is_causal() {
+        let lm_head = match is_causal {
             true => causal_lm_head,
             false => LmHead::masked(&mut weights, backend.as_ref(), norm_eps.unwrap_or(1e-12), lm_head_shape)?,
         };

@@ -116,12 +116,12 @@ impl LmHead {
     /// Head of a causal language model: `None` if the checkpoint has no output projection and the config does not tie it to the
     /// word embeddings.
     ///
-    /// The output projection is often the largest weight. If the head is loaded before the layers, the memory for reading it is free
-    /// again when they are; it enters the fingerprint after them all the same.
+    /// Load it before the layers. The output projection is often the largest tensor, and the buffer that reads it is freed before the
+    /// layers take memory. In the fingerprint it still follows the layers.
     pub fn causal(weights: &mut CheckpointTensors, backend: &dyn Backend, is_tied: bool) -> Result<Option<Self>> {
         let output = match weights.contains(DECODER_WEIGHT) && !is_tied {
             true => {
-                let weight = weights.take_last_weight(DECODER_WEIGHT)?;
+                let weight = weights.take_weight_hashed_last(DECODER_WEIGHT)?;
                 OutputProjection::Untied(Arc::new(backend.load_linear(weight, None)?))
             }
             false if is_tied => OutputProjection::Tied(TiedProjection::default()),

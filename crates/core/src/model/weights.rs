@@ -15,7 +15,7 @@ pub struct CheckpointTensors {
     tensors: BTreeMap<String, Box<dyn StoredTensor>>,
     fingerprint_hash: Sha256,
     /// Name and digest of a tensor that enters the fingerprint after all others.
-    last: Option<(String, [u8; 32])>,
+    hashed_last: Option<(String, [u8; 32])>,
     parameter_count: u64,
 }
 
@@ -44,7 +44,7 @@ pub trait StoredTensor {
 impl CheckpointTensors {
     /// From tensors by canonical name.
     pub fn from_tensors(tensors: BTreeMap<String, Box<dyn StoredTensor>>) -> Self {
-        Self { tensors, fingerprint_hash: Sha256::new(), last: None, parameter_count: 0 }
+        Self { tensors, fingerprint_hash: Sha256::new(), hashed_last: None, parameter_count: 0 }
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -73,17 +73,17 @@ impl CheckpointTensors {
         Ok(weight)
     }
 
-    /// Takes a matrix of any shape in its stored format. It enters the fingerprint after the tensors that are taken later.
+    /// Takes a matrix of any shape in its stored format. In the fingerprint it follows the tensors that are taken later.
     ///
     /// # Errors
     /// `Invalid` (`base_model_damaged`) if the tensor is missing, is no matrix, or has an unsupported number type.
-    pub fn take_last_weight(&mut self, name: &str) -> Result<StoredWeight> {
+    pub fn take_weight_hashed_last(&mut self, name: &str) -> Result<StoredWeight> {
         let shape: [usize; 2] = match self.tensors.get(name).map(|entry| entry.shape()) {
             Some(&[rows, columns]) => [rows, columns],
             _ => return Err(Error::invalid("base_model_damaged", format!("the tensor {name} is no matrix"))),
         };
         let (weight, digest) = self.read_tensor(name, &shape, |entry| entry.read_weight())?;
-        self.last = Some((name.to_string(), digest));
+        self.hashed_last = Some((name.to_string(), digest));
         self.parameter_count += shape.iter().product::<usize>() as u64;
         Ok(weight)
     }
@@ -128,7 +128,7 @@ impl CheckpointTensors {
 
     /// Fingerprint `sha256:…` of the tensors taken, the tokenizer, and the fields of the config that change the results.
     pub fn fingerprint(mut self, tokenizer: &Value, config: &Value) -> String {
-        if let Some((name, digest)) = self.last.take() {
+        if let Some((name, digest)) = self.hashed_last.take() {
             self.add_to_fingerprint(&name, digest);
         }
         let mut hash = self.fingerprint_hash;
@@ -192,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_weight_enters_the_fingerprint_last_whenever_it_is_taken() {
+    fn a_weight_hashed_last_gives_the_same_fingerprint_whenever_it_is_taken() {
         let (mut first, mut last) = (tensors(), tensors());
-        assert_eq!(first.take_last_weight("output").unwrap().shape(), [5, 3]);
+        assert_eq!(first.take_weight_hashed_last("output").unwrap().shape(), [5, 3]);
         for weights in [&mut first, &mut last] {
             weights.take_weight("layer", [2, 3]).unwrap();
             weights.take_tensor("norm", &[3]).unwrap();
@@ -205,9 +205,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_matrix_is_a_last_weight() {
+    fn only_a_matrix_is_taken_hashed_last() {
         for name in ["norm", "missing"] {
-            let error = tensors().take_last_weight(name).err().unwrap();
+            let error = tensors().take_weight_hashed_last(name).err().unwrap();
             assert!(error.to_string().contains(name), "{error}");
         }
     }

@@ -146,7 +146,7 @@ enum BlockLayout {
     OutputByInput,
 }
 
-/// Dequantizes blocks of a strip to `(k, 32 columns)`; `out` has the length of as many whole blocks.
+/// Dequantizes blocks of a strip to `(k, 32 columns)`. `out` holds a whole number of blocks.
 pub fn dequantize_strip_blocks<F: QuantCodec>(
     isa: Isa,
     weights: &QuantizedWeight,

@@ -59,24 +59,6 @@ impl_integer_dot! {
         dot: |sums, packed, lhs| L::dot_u8_i8(sums, packed, lhs),
         scale: |block, panel, _| Self::load_scales(block, panel),
     }
-    Q2K {
-        minimum: true,
-        zero_point_bits: 0,
-        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
-        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
-    }
-    Q3K {
-        minimum: false,
-        zero_point_bits: 2,
-        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
-        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
-    }
-    Q6K {
-        minimum: false,
-        zero_point_bits: 5,
-        dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
-        scale: |block, panel, span| Self::load_span_scales(block, panel, span),
-    }
 }
 
 macro_rules! impl_code_pair_dot {
@@ -98,4 +80,24 @@ impl_code_pair_dot! {
     Q5_1: minimum true, zero_point_bits 0;
     Q4K: minimum true, zero_point_bits 0;
     Q5K: minimum true, zero_point_bits 0;
+}
+
+/// For formats whose blocks have a scale per span.
+macro_rules! impl_span_dot {
+    ($($codec:ident: minimum $has_minimum:literal, zero_point_bits $zero_point_bits:literal;)+) => {
+        impl_integer_dot! {$(
+            $codec {
+                minimum: $has_minimum,
+                zero_point_bits: $zero_point_bits,
+                dot: |sums, (codes, ..), lhs| L::dot_u6_i8_pair(sums, codes, lhs),
+                scale: |block, panel, span| Self::load_span_scales(block, panel, span),
+            }
+        )+}
+    };
+}
+
+impl_span_dot! {
+    Q2K: minimum true, zero_point_bits 0;
+    Q3K: minimum false, zero_point_bits 2;
+    Q6K: minimum false, zero_point_bits 5;
 }

@@ -136,7 +136,7 @@ impl QuantizedWeight {
         }
     }
 
-    /// Dequantizes blocks of a strip to `(k, 32 columns)`. `out` has the length of as many whole blocks.
+    /// Dequantizes blocks of a strip to `(k, 32 columns)`. `out` holds a whole number of blocks.
     fn dequantize_strip_blocks(&self, isa: Isa, strip: usize, first_block: usize, out: &mut [f32]) {
         dispatch_format!(
             self.format(),

@@ -102,7 +102,7 @@ impl_span_codec!(Q2K, 2, |block, panel, span| load_affine_scales(block, panel, 2
 impl_span_codec!(Q3K, 1, |block, panel, span| load_centered_scales(block, panel, span, 4.0));
 impl_span_codec!(Q6K, 1, |block, panel, span| load_centered_scales(block, panel, span, 32.0));
 
-/// Loads the signed scales s of a span, and returns s and s times −`zero_point`.
+/// Loads the signed scales s of a span, and returns s and −`zero_point` · s.
 ///
 /// # Safety
 /// As for [`QuantCodec`].
